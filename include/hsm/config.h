@@ -2,7 +2,7 @@
 /**
  * Configuration: key and value pairs from openssl.cnf, the environment or a command line, checked one by one.
  *
- * Known keys: token, tokens, token.NAME, pin-source, pin-source.NAME, log, log-level. `activate`, `module`,
+ * Known keys: token, tokens, token.NAME, pin-source, pin-source.NAME, log, log-level, alias-scheme. `activate`, `module`,
  * `identity` and `soft_load` belong to libcrypto and are accepted without effect.
  */
 #ifndef HSM_CONFIG_H
@@ -35,6 +35,12 @@ HSM_MUST_USE hsm_status hsm_config_set(struct hsm_config *cfg, const char *key, 
 bool hsm_config_has_token(const struct hsm_config *cfg);
 /** True if hsm_config_set() took exactly this key. */
 bool hsm_config_has(const struct hsm_config *cfg, const char *key);
+/** The value last set for this key, or NULL; valid until the next call that changes @p cfg. */
+const char *hsm_config_get(const struct hsm_config *cfg, const char *key);
+/** Is this a key that hsm_config_set() takes? (`token.NAME` and `pin-source.NAME` included.) */
+bool hsm_config_key_known(const char *key);
+/** Known key number @p index, counting from 0, or NULL behind the last; without the NAME forms. For suggestions. */
+const char *hsm_config_known_key(size_t index);
 
 /**
  * Read the provider's own section of an openssl.cnf: openssl_conf -> providers -> hsm -> its section; failing

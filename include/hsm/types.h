@@ -77,7 +77,7 @@ enum hsm_origin { HSM_ORIGIN_NONE = 0, HSM_ORIGIN_GENERATED = 1, HSM_ORIGIN_IMPO
 struct hsm_key_kind {
     enum hsm_key_type type;
     enum hsm_curve curve; /* EC only */
-    unsigned bits;        /* RSA modulus, EC field, 256/456/255/448 for Ed25519/Ed448/X25519/X448 */
+    unsigned bits;        /* RSA modulus, EC field, 256/456/253/448 for Ed25519/Ed448/X25519/X448 */
 };
 
 /** What to create. Strings and bytes are borrowed for the call. */
