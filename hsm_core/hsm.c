@@ -69,7 +69,7 @@ hsm_status hsm_token_info(struct hsm_token *tok, struct hsm_token_info *info)
     return st;
 }
 
-hsm_status hsm_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin)
+hsm_status token_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin)
 {
     hsm_status st;
 
@@ -78,6 +78,13 @@ hsm_status hsm_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes
     enter(tok);
     st = tok->driver->login(tok, role, pin);
     leave(tok);
+    return st;
+}
+
+hsm_status hsm_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin)
+{
+    hsm_status st = token_login(tok, role, pin);
+
     if (st == HSM_OK && role == HSM_ROLE_USER)
         slot_forget_rejected(tok->slot);
     return st;

@@ -83,6 +83,7 @@ hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct
 void slot_forget_rejected(struct hsm_slot *slot);
 
 /* hsm.c */
+hsm_status token_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin); /* nothing but the driver's call */
 hsm_status token_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
                       struct hsm_buf *sig, const struct hsm_uri *uri);
 

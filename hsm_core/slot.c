@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include <openssl/crypto.h>
-#include <openssl/provider.h>
 
 #include "hsm/secret.h"
 #include "internal.h"
@@ -146,10 +145,8 @@ struct ossl_lib_ctx_st *hsm_ctx_libctx(struct hsm_ctx *ctx)
 
     if (libctx != NULL)
         return libctx;
-    if ((libctx = OSSL_LIB_CTX_new()) == NULL || OSSL_PROVIDER_load(libctx, "default") == NULL) {
-        OSSL_LIB_CTX_free(libctx);
+    if ((libctx = OSSL_LIB_CTX_new()) == NULL) /* with no provider loaded by hand, default is there by itself */
         return NULL;
-    }
     if (!atomic_compare_exchange_strong(&ctx->libctx, &expected, libctx)) {
         OSSL_LIB_CTX_free(libctx);
         libctx = expected;
@@ -181,7 +178,7 @@ static hsm_status open_args(struct hsm_ctx *ctx, size_t index, const struct hsm_
 
     *args = (struct hsm_open_args){ &t->spec, t->name, hsm_ctx_libctx(ctx) };
     if (args->libctx == NULL)
-        return hsm_fail(HSM_ERR_CRYPTO, "OpenSSL's default provider cannot be loaded");
+        return hsm_fail(HSM_ERR_CRYPTO, "no OpenSSL library context can be made");
     if ((*driver = driver_find(t->spec.driver)) == NULL)
         return hsm_fail(HSM_ERR_NO_TOKEN, "token '%s': there is no driver '%s' in this build; it has: %s", t->name,
                         t->spec.driver, driver_names());
@@ -252,7 +249,7 @@ static bool label_matches(struct hsm_token *tok, const char *name)
 {
     struct hsm_token_info info;
 
-    return tok->driver->info(tok, &info) == HSM_OK && strcmp(info.label, name) == 0;
+    return hsm_token_info(tok, &info) == HSM_OK && strcmp(info.label, name) == 0;
 }
 
 hsm_status hsm_token_find(struct hsm_ctx *ctx, const char *name, struct hsm_token **tok)
@@ -349,7 +346,7 @@ static unsigned tries_left(struct hsm_token *tok)
 {
     struct hsm_token_info info;
 
-    return tok->driver->info(tok, &info) == HSM_OK ? info.pin_tries_left : 0;
+    return hsm_token_info(tok, &info) == HSM_OK ? info.pin_tries_left : 0;
 }
 
 /* A PIN that the token refused is not tried again by itself, unless somebody has logged in or unblocked since. */
@@ -377,7 +374,7 @@ static hsm_status login_with(struct hsm_slot *slot, struct hsm_token *tok, const
     if (was_rejected(slot, tok, choice))
         return hsm_fail(HSM_ERR_PIN_INCORRECT, "token '%s': the same wrong PIN is not tried again; correct its source, "
                                                "or check it with `hsmctl doctor`", name);
-    st = tok->driver->login(tok, HSM_ROLE_USER, (struct hsm_bytes){ choice->pin, choice->len });
+    st = token_login(tok, HSM_ROLE_USER, (struct hsm_bytes){ choice->pin, choice->len });
     if (st == HSM_ERR_PIN_INCORRECT) {
         (void)snprintf(line, sizeof(line), "%s", hsm_error_text(st)); /* info() below may replace it */
         remember_rejected(slot, tok, choice);
@@ -398,7 +395,7 @@ hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct
     if ((choice = hsm_secret_alloc(sizeof(*choice))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for a PIN");
     (void)pthread_mutex_lock(&slot->open_lock);
-    if (tok->driver->info(tok, &info) == HSM_OK && info.logged_in)
+    if (hsm_token_info(tok, &info) == HSM_OK && info.logged_in)
         st = HSM_OK; /* another thread was faster, and stretching a PIN is slow */
     else if ((st = choose_pin(slot, uri, choice)) == HSM_OK)
         st = login_with(slot, tok, choice);
