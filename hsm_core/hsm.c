@@ -47,9 +47,10 @@ static hsm_status locked(struct hsm_token *tok, const struct call *call)
 
 static hsm_status perform(struct hsm_token *tok, const struct call *call, const struct hsm_uri *uri)
 {
+    unsigned logins = atomic_load_explicit(&tok->slot->logins, memory_order_relaxed);
     hsm_status st = locked(tok, call);
 
-    if (st == HSM_ERR_PIN_REQUIRED && (st = slot_login(tok->slot, tok, uri)) == HSM_OK)
+    if (st == HSM_ERR_PIN_REQUIRED && (st = slot_login(tok->slot, tok, uri, logins)) == HSM_OK)
         st = locked(tok, call);
     if (st == HSM_ERR_TOKEN_GONE)
         slot_retire(tok->slot, tok);
@@ -93,9 +94,10 @@ hsm_status hsm_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes
 hsm_status hsm_login_configured(struct hsm_token *tok)
 {
     struct hsm_token_info info;
+    unsigned logins = atomic_load(&tok->slot->logins);
     hsm_status st = hsm_token_info(tok, &info);
 
-    return st != HSM_OK || info.logged_in ? st : slot_login(tok->slot, tok, NULL);
+    return st != HSM_OK || info.logged_in ? st : slot_login(tok->slot, tok, NULL, logins);
 }
 
 hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin, struct hsm_bytes new_pin,

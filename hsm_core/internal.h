@@ -46,6 +46,7 @@ struct given_pin {
 struct hsm_slot {
     struct hsm_ctx *ctx;
     size_t index;
+    atomic_uint logins;                    /* that succeeded */
     pthread_mutex_t open_lock;             /* opening and logging in */
     pthread_mutex_t call_lock;             /* calls of a driver that is not concurrent */
     _Atomic(struct hsm_token *) token;     /* NULL: not opened yet */
@@ -78,8 +79,9 @@ struct process *process_get(struct hsm_ctx *ctx); /* this process's; NULL: out o
 hsm_status slot_token(struct hsm_slot *slot, struct hsm_token **tok);
 /** Take a vanished token out of use, so that the next slot_token() opens anew. */
 void slot_retire(struct hsm_slot *slot, struct hsm_token *tok);
-/** Log in with the PIN of @p uri (may be NULL), else one that was given, else the configured source. */
-hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri);
+/** Log in with the PIN of @p uri (may be NULL), else one that was given, else the configured source.
+ *  @param seen  slot->logins before the call that asked for a login; if it has grown since, there is nothing to do */
+hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri, unsigned seen);
 void slot_forget_rejected(struct hsm_slot *slot);
 
 /* hsm.c */

@@ -383,9 +383,8 @@ static hsm_status login_with(struct hsm_slot *slot, struct hsm_token *tok, const
     return st;
 }
 
-hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri)
+hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri, unsigned seen)
 {
-    struct hsm_token_info info = { .logged_in = false };
     struct pin_choice *choice;
     hsm_status st;
 
@@ -395,10 +394,10 @@ hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct
     if ((choice = hsm_secret_alloc(sizeof(*choice))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for a PIN");
     (void)pthread_mutex_lock(&slot->open_lock);
-    if (hsm_token_info(tok, &info) == HSM_OK && info.logged_in)
+    if (atomic_load(&slot->logins) != seen)
         st = HSM_OK; /* another thread was faster, and stretching a PIN is slow */
-    else if ((st = choose_pin(slot, uri, choice)) == HSM_OK)
-        st = login_with(slot, tok, choice);
+    else if ((st = choose_pin(slot, uri, choice)) == HSM_OK && (st = login_with(slot, tok, choice)) == HSM_OK)
+        atomic_fetch_add(&slot->logins, 1);
     (void)pthread_mutex_unlock(&slot->open_lock);
     hsm_secret_free(choice, sizeof(*choice));
     return st;
