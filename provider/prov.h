@@ -33,9 +33,12 @@ struct prov_ctx {
     struct prov_upcalls up;
     unsigned version;    /* of the running libcrypto: 0x030000 for 3.0, 0x030500 for 3.5 */
     struct hsm_ctx *hsm; /* configured at init; NULL if the configuration is unusable: config_status, config_error */
+    struct hsm_ctx *spare; /* then this one, if it can be had: only for its log */
+    bool alias_pkcs11;   /* alias-scheme = pkcs11 */
     hsm_status config_status;
     char config_error[512];
-    _Atomic(EVP_MD *) md[HSM_HASH_COUNT]; /* fetched once each, in hsm_ctx_libctx() */
+    _Atomic(OSSL_LIB_CTX *) own_libctx;   /* what prov_libctx() answers with when the configuration is unusable */
+    _Atomic(EVP_MD *) md[HSM_HASH_COUNT]; /* fetched once each, in prov_libctx() */
 };
 
 /** Library context for everything the provider computes itself; NULL on failure. Property query: PROV_DEFAULT. */
@@ -68,7 +71,10 @@ struct prov_key {
     uint8_t *spki;
     size_t spki_len;
     struct hsm_key *key;
-    EVP_PKEY *soft;
+    EVP_PKEY *soft;          /* in prov_libctx(); prov_key_public() answers with it. Of any curve and size: has_pub is
+                              * false and kind incomplete where hsm does not know the kind, so ask `soft` first */
+    bool soft_private;       /* soft is a key pair; else parameters of a curve that hsm does not know */
+    _Atomic(struct hsm_key *) saved; /* what prov_key_reference() made of a volatile key */
     _Atomic(EVP_PKEY *) pub_pkey; /* made on first need by prov_key_public() */
 };
 
@@ -83,6 +89,21 @@ hsm_status prov_key_from_uri(struct prov_ctx *prov, const struct hsm_uri *uri, s
 hsm_status prov_key_set_spki(struct prov_key *key, struct hsm_bytes spki);
 /** The public half as a key of the default provider in prov_libctx(), cached; borrowed. NULL on failure. */
 EVP_PKEY *prov_key_public(struct prov_key *key);
+/**
+ * The token key that a written reference to @p key names: key->key; for a volatile key, one made now by importing it
+ * into the first configured token (once; later calls answer the same). Borrowed. I/O only for a volatile key.
+ * HSM_ERR_KEY_TYPE for a public or parameter key. Nothing is raised.
+ */
+hsm_status prov_key_reference(struct prov_key *key, struct hsm_key **token_key);
+/** How a key file is to be encrypted: cipher NULL or "" means not at all. */
+struct prov_encryption {
+    const char *cipher;
+    OSSL_PASSPHRASE_CALLBACK *ask;
+    void *arg;
+};
+/** Write a volatile key as the default provider does, for a kind that prov_key_reference() refuses. */
+int prov_encode_soft(struct prov_ctx *prov, OSSL_CORE_BIO *out, EVP_PKEY *soft, int selection, const char *type,
+                     const char *structure, const struct prov_encryption *how);
 /** Key type name for libcrypto: "EC", "RSA", "RSA-PSS", "ED25519", ... */
 const char *prov_key_type_name(enum hsm_key_type type);
 
