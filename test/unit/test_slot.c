@@ -153,6 +153,8 @@ static void setup(void)
 {
     struct hsm_config *cfg;
 
+    unsetenv("HSM_TOKEN");
+    unsetenv("HSM_PIN_SOURCE");
     memset(&state, 0, sizeof(state));
     state.handle = 7;
     state.tries = 3;

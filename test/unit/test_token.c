@@ -1,0 +1,997 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every token must do, whatever its driver. HSM_TEST_TOKEN names another token than the soft one; it is initialised
+ * with --force, or, if its driver cannot do that, emptied, and must then have the PINs of token_fixture.h.
+ */
+#include "token_fixture.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static struct hsm_ctx *ctx;
+static struct hsm_token *tok;
+
+static bool is_soft(void)
+{
+    return strncmp(token_spec, "soft:", 5) == 0;
+}
+
+static hsm_status destroy_one(void *arg, struct hsm_token *t, const struct hsm_object *obj)
+{
+    return hsm_destroy(t, obj->handle);
+}
+
+static void setup(void)
+{
+    struct hsm_token_init init = default_init();
+    const char *other = getenv("HSM_TEST_TOKEN");
+    hsm_status st;
+
+    make_temp_dir();
+    if (other != NULL)
+        (void)snprintf(token_spec, sizeof(token_spec), "%s", other);
+    else
+        (void)snprintf(token_spec, sizeof(token_spec), "soft:%s/token.db", temp_dir);
+    ctx = new_context(NULL);
+    st = hsm_token_create(ctx, 0, &init);
+    if (st != HSM_ERR_UNSUPPORTED)
+        ck_ok(st);
+    tok = login(ctx);
+    if (st == HSM_ERR_UNSUPPORTED)
+        ck_ok(hsm_find(tok, NULL, destroy_one, NULL));
+}
+
+static void teardown(void)
+{
+    hsm_ctx_free(ctx);
+    remove_temp_dir();
+}
+
+/* A chip may lack a type; the soft token lacks none. */
+static bool lacks(hsm_status st)
+{
+    return !is_soft() && (st == HSM_ERR_UNSUPPORTED || st == HSM_ERR_KEY_TYPE || st == HSM_ERR_MECH);
+}
+
+/* ---- token ---------------------------------------------------------------------------------------------- */
+
+START_TEST(info_describes_the_token)
+{
+    struct hsm_token_info info;
+
+    ck_ok(hsm_token_info(tok, &info));
+    ck_assert_str_ne(info.driver, "");
+    ck_assert_str_ne(info.label, "");
+    ck_assert_uint_ge(strlen(info.serial), 8);
+    ck_assert_str_ne(info.location, "");
+    ck_assert(info.logged_in && info.writable && !info.pin_locked && !info.so_locked);
+    ck_assert_uint_eq(info.pin_tries_left, info.pin_tries_max);
+    ck_assert_uint_ge(info.pin_tries_max, 3);
+}
+END_TEST
+
+START_TEST(create_refuses_to_overwrite)
+{
+    struct hsm_token_init init = default_init();
+    hsm_status st;
+
+    (void)generate(tok, "ec:P-256", "kept");
+    init.force = false;
+    st = hsm_token_create(ctx, 0, &init);
+    ck_status(st, is_soft() ? HSM_ERR_EXISTS : st);
+    ck_assert_int_ne(st, HSM_OK);
+    ck_assert_uint_eq(count_objects(tok), 1);
+}
+END_TEST
+
+START_TEST(create_with_force_destroys_all)
+{
+    struct hsm_token_init init = default_init();
+    hsm_status st;
+
+    (void)generate(tok, "ec:P-256", "lost");
+    if ((st = hsm_token_create(ctx, 0, &init)) == HSM_ERR_UNSUPPORTED)
+        return;
+    ck_ok(st);
+    tok = login(ctx);
+    ck_assert_uint_eq(count_objects(tok), 0);
+}
+END_TEST
+
+START_TEST(random_numbers_differ)
+{
+    uint8_t a[64] = { 0 }, b[64] = { 0 };
+    struct hsm_buf out_a = { a, sizeof(a), 0 }, out_b = { b, sizeof(b), 0 };
+
+    ck_ok(hsm_random(tok, &out_a));
+    ck_ok(hsm_random(tok, &out_b));
+    ck_assert_uint_eq(out_a.len, sizeof(a));
+    ck_assert_mem_ne(a, b, sizeof(a));
+}
+END_TEST
+
+/* ---- keys of every type --------------------------------------------------------------------------------- */
+
+static void check_rfc7093_id(const struct hsm_object *obj)
+{
+    const unsigned char *at = obj->spki;
+    X509_PUBKEY *pub = d2i_X509_PUBKEY(NULL, &at, (long)obj->spki_len);
+    const unsigned char *key;
+    unsigned char digest[32];
+    int len;
+
+    ck_assert_ptr_nonnull(pub);
+    ck_assert_int_eq(X509_PUBKEY_get0_param(NULL, &key, &len, NULL, pub), 1);
+    ck_assert_int_eq(EVP_Digest(key, (size_t)len, digest, NULL, EVP_sha256(), NULL), 1);
+    ck_assert_uint_eq(obj->id_len, 20);
+    ck_assert_mem_eq(obj->id, digest, 20);
+    X509_PUBKEY_free(pub);
+}
+
+START_TEST(generated_key_lists_signs_and_goes)
+{
+    struct hsm_object_spec spec = key_spec(kinds[_i], "key");
+    struct hsm_mech mech = default_mech(&spec.kind);
+    uint8_t pkcs8[4096], sig[HSM_SIGNATURE_MAX], in[64] = { 1 };
+    struct hsm_buf out = { pkcs8, sizeof(pkcs8), 0 }, sig_out = { sig, sizeof(sig), 0 };
+    struct hsm_object obj;
+    hsm_handle handle;
+    hsm_status st = hsm_generate(tok, &spec, &handle);
+
+    if (lacks(st))
+        return;
+    ck_ok(st);
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
+    ck_assert_uint_eq(obj.handle, handle);
+    ck_assert_int_eq(obj.cls, HSM_CLASS_KEY);
+    ck_assert(obj.kind.type == spec.kind.type && obj.kind.curve == spec.kind.curve && obj.kind.bits == spec.kind.bits);
+    ck_assert_uint_eq(obj.usage, hsm_kind_usages(&obj.kind));
+    ck_assert(!obj.extractable);
+    ck_assert_int_eq(obj.origin, HSM_ORIGIN_GENERATED);
+    ck_assert_int_le(labs((long)(obj.created_s - time(NULL))), 600);
+    check_rfc7093_id(&obj);
+    ck_ok(sign_default(tok, &obj));
+    ck_ok(sign_default(tok, &obj));
+    ck_status(hsm_export(tok, handle, &out), HSM_ERR_NOT_EXTRACTABLE);
+    ck_ok(hsm_destroy(tok, handle));
+    ck_status(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj), HSM_ERR_NO_OBJECT);
+    if (mech.type != HSM_MECH_NONE)
+        ck_status(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ in, 32 }, &sig_out), HSM_ERR_NO_OBJECT);
+    ck_status(hsm_destroy(tok, handle), HSM_ERR_NO_OBJECT);
+}
+END_TEST
+
+START_TEST(imported_key_signs_like_the_original)
+{
+    EVP_PKEY *pkey = software_key(kinds[_i]), *again;
+    struct hsm_bytes pkcs8 = to_pkcs8(pkey);
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "imported", .extractable = true };
+    uint8_t exported[4096];
+    struct hsm_buf out = { exported, sizeof(exported), 0 };
+    const unsigned char *at = exported;
+    struct hsm_object obj;
+    hsm_handle handle;
+    hsm_status st = hsm_import(tok, &spec, pkcs8, &handle);
+
+    if (lacks(st))
+        goto out;
+    ck_ok(st);
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "imported", &obj));
+    ck_assert_int_eq(obj.origin, HSM_ORIGIN_IMPORTED);
+    ck_assert(obj.extractable);
+    again = public_key(&obj);
+    ck_assert_int_eq(EVP_PKEY_eq(pkey, again), 1);
+    EVP_PKEY_free(again);
+    ck_ok(sign_default(tok, &obj));
+    st = hsm_export(tok, handle, &out);
+    if (lacks(st))
+        goto out;
+    ck_ok(st);
+    again = d2i_AutoPrivateKey(NULL, &at, (long)out.len);
+    ck_assert_ptr_nonnull(again);
+    ck_assert_int_eq(EVP_PKEY_eq(pkey, again), 1);
+    EVP_PKEY_free(again);
+out:
+    free_bytes(pkcs8);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+/* RFC 8032 section 7.1, TEST 2: the token's own arithmetic and encoding against a published vector */
+START_TEST(ed25519_matches_rfc8032)
+{
+    static const uint8_t pkcs8[] = { 0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+                                     0x4c, 0xcd, 0x08, 0x9b, 0x28, 0xff, 0x96, 0xda, 0x9d, 0xb6, 0xc3, 0x46, 0xec, 0x11, 0x4e, 0x0f,
+                                     0x5b, 0x8a, 0x31, 0x9f, 0x35, 0xab, 0xa6, 0x24, 0xda, 0x8c, 0xf6, 0xed, 0x4f, 0xb8, 0xa6, 0xfb };
+    static const uint8_t want[64] = {
+        0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8, 0x72, 0x0e, 0x82, 0x0b, 0x5f, 0x64, 0x25, 0x40, 0xa2, 0xb2, 0x7b, 0x54, 0x16, 0x50,
+        0x3f, 0x8f, 0xb3, 0x76, 0x22, 0x23, 0xeb, 0xdb, 0x69, 0xda, 0x08, 0x5a, 0xc1, 0xe4, 0x3e, 0x15, 0x99, 0x6e, 0x45, 0x8f, 0x36, 0x13,
+        0xd0, 0xf1, 0x1d, 0x8c, 0x38, 0x7b, 0x2e, 0xae, 0xb4, 0x30, 0x2a, 0xee, 0xb0, 0x0d, 0x29, 0x16, 0x12, 0xbb, 0x0c, 0x00 };
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "rfc8032" };
+    struct hsm_mech mech = { .type = HSM_MECH_EDDSA };
+    uint8_t message[1] = { 0x72 }, sig[64];
+    struct hsm_buf out = { sig, sizeof(sig), 0 };
+    hsm_handle handle;
+    hsm_status st = hsm_import(tok, &spec, (struct hsm_bytes){ pkcs8, sizeof(pkcs8) }, &handle);
+
+    if (lacks(st))
+        return;
+    ck_ok(st);
+    ck_ok(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ message, 1 }, &out));
+    ck_assert_uint_eq(out.len, 64);
+    ck_assert_mem_eq(sig, want, 64);
+    ck_ok(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ NULL, 0 }, &out)); /* an empty message is a message */
+}
+END_TEST
+
+/* ---- mechanisms ----------------------------------------------------------------------------------------- */
+
+START_TEST(rsa_signs_with_every_digest)
+{
+    hsm_handle key = generate(tok, "rsa:2048", "rsa");
+    struct hsm_object obj;
+    EVP_PKEY *pub;
+    int hash, round;
+
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
+    pub = public_key(&obj);
+    for (round = 0; round < 2; round++) /* the second round uses contexts of the first */
+        for (hash = HSM_HASH_NONE; hash < HSM_HASH_COUNT; hash++) {
+            struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = (enum hsm_hash)hash };
+            struct hsm_mech pss = { HSM_MECH_RSA_PSS, (enum hsm_hash)hash, (enum hsm_hash)hash, (unsigned)hash * 7 };
+            hsm_status st = sign_and_verify(tok, key, pub, &pkcs1);
+
+            ck_assert_msg(st == HSM_OK || lacks(st), "hash %d: %s", hash, hsm_error_text(st));
+            if (hash == HSM_HASH_NONE || hash == HSM_HASH_MD5_SHA1)
+                continue;
+            st = sign_and_verify(tok, key, pub, &pss);
+            ck_assert_msg(st == HSM_OK || lacks(st), "pss hash %d: %s", hash, hsm_error_text(st));
+        }
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(pss_takes_every_salt_that_fits)
+{
+    hsm_handle key = generate(tok, "rsa:2048", "rsa");
+    struct hsm_object obj;
+    EVP_PKEY *pub;
+    struct hsm_mech mech = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 0 };
+
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
+    pub = public_key(&obj);
+    for (; mech.salt_len <= 256 - 2 - 32; mech.salt_len += 37) /* 0 ... 222: the largest for 2048 bits and SHA-256 */
+        ck_ok(sign_and_verify(tok, key, pub, &mech));
+    mech.salt_len = 222;
+    ck_ok(sign_and_verify(tok, key, pub, &mech));
+    mech.salt_len = 223;
+    ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
+    mech.salt_len = 0xffffffff;
+    ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
+    mech = (struct hsm_mech){ HSM_MECH_RSA_PSS, HSM_HASH_SHA512, HSM_HASH_SHA1, 20 };
+    ck_ok(sign_and_verify(tok, key, pub, &mech));
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(ecdsa_takes_digests_of_any_length)
+{
+    hsm_handle key = generate(tok, "ec:P-256", "ec");
+    struct hsm_object obj;
+    EVP_PKEY *pub;
+    int hash;
+
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "ec", &obj));
+    pub = public_key(&obj);
+    for (hash = HSM_HASH_NONE; hash < HSM_HASH_COUNT; hash++) {
+        struct hsm_mech mech = { .type = HSM_MECH_ECDSA, .hash = (enum hsm_hash)hash };
+
+        ck_ok(sign_and_verify(tok, key, pub, &mech));
+    }
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(raw_rsa_inverts_the_public_operation)
+{
+    hsm_handle key = generate(tok, "rsa:2048", "rsa");
+    struct hsm_mech mech = { .type = HSM_MECH_RSA_RAW };
+    uint8_t in[257], sig[256];
+    struct hsm_buf out = { sig, sizeof(sig), 0 };
+    struct hsm_object obj;
+    EVP_PKEY *pub;
+    hsm_status st;
+
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
+    pub = public_key(&obj);
+    st = sign_and_verify(tok, key, pub, &mech);
+    EVP_PKEY_free(pub);
+    if (lacks(st))
+        return;
+    ck_ok(st);
+    memset(in, 0xff, sizeof(in)); /* not below the modulus */
+    ck_status(hsm_sign(tok, key, &mech, (struct hsm_bytes){ in, 256 }, &out), HSM_ERR_DATA);
+    ck_status(hsm_sign(tok, key, &mech, (struct hsm_bytes){ in, 255 }, &out), HSM_ERR_DATA_LEN);
+    ck_status(hsm_sign(tok, key, &mech, (struct hsm_bytes){ in, 257 }, &out), HSM_ERR_DATA_LEN);
+}
+END_TEST
+
+START_TEST(sign_refuses_what_does_not_fit)
+{
+    hsm_handle ec = generate(tok, "ec:P-256", "ec"), rsa = generate(tok, "rsa:2048", "rsa");
+    struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
+    struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA256 };
+    struct hsm_mech eddsa = { .type = HSM_MECH_EDDSA }, none = { .type = HSM_MECH_NONE };
+    struct hsm_mech plain = { .type = HSM_MECH_RSA_PKCS1 }, odd = { .type = HSM_MECH_COUNT };
+    uint8_t in[256] = { 1 }, sig[HSM_SIGNATURE_MAX];
+    struct hsm_buf out = { sig, sizeof(sig), 0 }, small = { sig, 8, 0 };
+    struct hsm_bytes digest = { in, 32 };
+
+    ck_status(hsm_sign(tok, ec, &pkcs1, digest, &out), HSM_ERR_KEY_TYPE);
+    ck_line_has(HSM_ERR_KEY_TYPE, "ec");
+    ck_status(hsm_sign(tok, rsa, &ecdsa, digest, &out), HSM_ERR_KEY_TYPE);
+    ck_status(hsm_sign(tok, ec, &eddsa, digest, &out), HSM_ERR_KEY_TYPE);
+    ck_status(hsm_sign(tok, ec, &none, digest, &out), HSM_ERR_MECH);
+    ck_status(hsm_sign(tok, ec, &odd, digest, &out), HSM_ERR_MECH);
+    ck_status(hsm_sign(tok, ec, &ecdsa, (struct hsm_bytes){ in, 31 }, &out), HSM_ERR_DATA_LEN);
+    ck_status(hsm_sign(tok, rsa, &pkcs1, (struct hsm_bytes){ in, 33 }, &out), HSM_ERR_DATA_LEN);
+    ck_status(hsm_sign(tok, rsa, &plain, (struct hsm_bytes){ in, 246 }, &out), HSM_ERR_DATA_LEN);
+    ck_ok(hsm_sign(tok, rsa, &plain, (struct hsm_bytes){ in, 245 }, &out));
+    ck_status(hsm_sign(tok, ec, &ecdsa, digest, &small), HSM_ERR_BUFFER);
+    ck_assert_uint_eq(small.len, 0);
+    ck_status(hsm_sign(tok, rsa, &pkcs1, digest, &small), HSM_ERR_BUFFER);
+    ck_status(hsm_sign(tok, 0, &ecdsa, digest, &out), HSM_ERR_NO_OBJECT);
+    ck_status(hsm_sign(tok, UINT64_MAX, &ecdsa, digest, &out), HSM_ERR_NO_OBJECT);
+}
+END_TEST
+
+START_TEST(usage_is_enforced)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "derive only");
+    struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
+    uint8_t in[32] = { 1 }, sig[HSM_SIGNATURE_MAX];
+    struct hsm_buf out = { sig, sizeof(sig), 0 };
+    struct hsm_object obj;
+    hsm_handle key;
+
+    spec.usage = HSM_USAGE_DERIVE;
+    ck_ok(hsm_generate(tok, &spec, &key));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "derive only", &obj));
+    ck_assert_uint_eq(obj.usage, HSM_USAGE_DERIVE);
+    ck_status(hsm_sign(tok, key, &ecdsa, (struct hsm_bytes){ in, 32 }, &out), HSM_ERR_USAGE);
+    ck_line_has(HSM_ERR_USAGE, "derive only");
+    spec = key_spec("ed25519", "impossible");
+    spec.usage = HSM_USAGE_DECRYPT;
+    ck_status(hsm_generate(tok, &spec, &key), HSM_ERR_USAGE);
+}
+END_TEST
+
+/* ---- import --------------------------------------------------------------------------------------------- */
+
+static hsm_status import_bytes(const void *ptr, size_t len)
+{
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "bad" };
+    hsm_handle handle;
+
+    return hsm_import(tok, &spec, (struct hsm_bytes){ ptr, len }, &handle);
+}
+
+static hsm_status import_pkey(EVP_PKEY *pkey)
+{
+    struct hsm_bytes der = to_pkcs8(pkey);
+    hsm_status st = import_bytes(der.ptr, der.len);
+
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+    return st;
+}
+
+START_TEST(import_refuses_every_truncation)
+{
+    static const char *const some[] = { "ec:P-256", "ed25519", "rsa:2048" };
+    EVP_PKEY *pkey = software_key(some[_i]);
+    struct hsm_bytes der = to_pkcs8(pkey);
+    uint8_t *copy;
+    size_t len;
+    hsm_status st;
+
+    for (len = 0; len < der.len; len++) {
+        copy = malloc(len + 1); /* so that a sanitizer sees a byte too many */
+        memcpy(copy, der.ptr, len);
+        st = import_bytes(copy, len);
+        ck_assert_msg(st == HSM_ERR_DATA || st == HSM_ERR_KEY_TYPE, "%zu bytes: %s", len, hsm_strerror(st));
+        free(copy);
+    }
+    copy = malloc(der.len + 1);
+    memcpy(copy, der.ptr, der.len);
+    copy[der.len] = 0;
+    ck_status(import_bytes(copy, der.len + 1), HSM_ERR_DATA);
+    ck_assert_uint_eq(count_objects(tok), 0);
+    free(copy);
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+START_TEST(import_refuses_weak_and_foreign_keys)
+{
+    EVP_PKEY *explicit_ec = software_key("ec:P-256");
+
+    ck_status(import_pkey(software_key("rsa:1024")), HSM_ERR_KEY_TYPE);
+    ck_line_has(HSM_ERR_KEY_TYPE, "1024");
+    ck_status(import_pkey(software_key("ec:P-224")), HSM_ERR_KEY_TYPE);
+    ck_line_has(HSM_ERR_KEY_TYPE, "curve");
+    ck_assert_int_eq(EVP_PKEY_set_utf8_string_param(explicit_ec, OSSL_PKEY_PARAM_EC_ENCODING, "explicit"), 1);
+    ck_status(import_pkey(explicit_ec), HSM_ERR_KEY_TYPE);
+    ck_line_has(HSM_ERR_KEY_TYPE, "explicit");
+    ck_status(import_bytes("hello", 5), HSM_ERR_DATA);
+    ck_status(import_bytes(NULL, 0), HSM_ERR_DATA);
+}
+END_TEST
+
+/* The public point stands last in an EC key: another one, and a private value that is none. */
+START_TEST(import_refuses_inconsistent_keys)
+{
+    EVP_PKEY *a = software_key("ec:P-256"), *b = software_key("ec:P-256"), *rsa = software_key("rsa:2048");
+    struct hsm_bytes da = to_pkcs8(a), db = to_pkcs8(b), dr = to_pkcs8(rsa);
+    uint8_t *mixed = malloc(da.len), *bad = malloc(dr.len);
+
+    memcpy(mixed, da.ptr, da.len);
+    memcpy(mixed + da.len - 65, db.ptr + db.len - 65, 65);
+    ck_status(import_bytes(mixed, da.len), HSM_ERR_DATA);
+    memset(mixed + 36, 0, 32);
+    ck_status(import_bytes(mixed, da.len), HSM_ERR_DATA);
+    memset(mixed + 36, 0xff, 32);
+    ck_status(import_bytes(mixed, da.len), HSM_ERR_DATA);
+    memcpy(bad, dr.ptr, dr.len);
+    bad[dr.len - 1] ^= 2; /* the CRT coefficient */
+    ck_status(import_bytes(bad, dr.len), HSM_ERR_DATA);
+    memcpy(bad, dr.ptr, dr.len);
+    bad[60] ^= 2; /* the modulus */
+    ck_status(import_bytes(bad, dr.len), HSM_ERR_DATA);
+    ck_assert_uint_eq(count_objects(tok), 0);
+    free(mixed);
+    free(bad);
+    free_bytes(da);
+    free_bytes(db);
+    free_bytes(dr);
+    EVP_PKEY_free(a);
+    EVP_PKEY_free(b);
+    EVP_PKEY_free(rsa);
+}
+END_TEST
+
+/* RFC 5915 lets an EC key come without its public point. */
+START_TEST(import_computes_a_missing_point)
+{
+    EVP_PKEY *pkey = software_key("ec:P-256"), *pub;
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "bare" };
+    struct hsm_bytes der;
+    struct hsm_object obj;
+    hsm_handle handle;
+    hsm_status st;
+
+    ck_assert_int_eq(EVP_PKEY_set_int_param(pkey, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 0), 1);
+    der = to_pkcs8(pkey);
+    ck_assert_uint_lt(der.len, 80);
+    st = hsm_import(tok, &spec, der, &handle);
+    ck_assert_msg(st == HSM_OK || lacks(st), "%s", hsm_error_text(st));
+    if (st == HSM_OK) {
+        ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "bare", &obj));
+        pub = public_key(&obj);
+        ck_assert_int_eq(EVP_PKEY_eq(pkey, pub), 1);
+        EVP_PKEY_free(pub);
+        ck_ok(sign_default(tok, &obj));
+    }
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+START_TEST(restricted_pss_key_keeps_its_restrictions)
+{
+    EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "pss" };
+    struct hsm_mech good = { HSM_MECH_RSA_PSS, HSM_HASH_SHA384, HSM_HASH_SHA384, 48 }, bad = good,
+                    pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
+    EVP_PKEY *pkey = NULL, *pub;
+    struct hsm_bytes der;
+    struct hsm_object obj;
+    hsm_handle key;
+    hsm_status st;
+
+    ck_assert_int_eq(EVP_PKEY_keygen_init(gen), 1);
+    ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_keygen_bits(gen, 2048), 1);
+    ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_pss_keygen_md_name(gen, "SHA384", NULL), 1);
+    ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_pss_keygen_mgf1_md_name(gen, "SHA384"), 1);
+    ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_pss_keygen_saltlen(gen, 40), 1);
+    ck_assert_int_eq(EVP_PKEY_generate(gen, &pkey), 1);
+    EVP_PKEY_CTX_free(gen);
+    der = to_pkcs8(pkey);
+    st = hsm_import(tok, &spec, der, &key);
+    if (!lacks(st)) {
+        ck_ok(st);
+        ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "pss", &obj));
+        pub = public_key(&obj);
+        ck_ok(sign_and_verify(tok, key, pub, &good));
+        bad.hash = bad.mgf1_hash = HSM_HASH_SHA256;
+        ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
+        bad = good;
+        bad.salt_len = 20; /* less than the key demands */
+        ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
+        ck_status(sign_and_verify(tok, key, pub, &pkcs1), HSM_ERR_KEY_TYPE);
+        EVP_PKEY_free(pub);
+    }
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+START_TEST(export_needs_room_and_a_key)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "out");
+    uint8_t buf[4096];
+    struct hsm_buf small = { buf, 16, 0 };
+    hsm_handle key;
+    hsm_status st;
+
+    spec.extractable = true;
+    ck_ok(hsm_generate(tok, &spec, &key));
+    st = hsm_export(tok, key, &small);
+    if (lacks(st))
+        return;
+    ck_status(st, HSM_ERR_BUFFER);
+    ck_assert_uint_eq(small.len, 0);
+    ck_status(hsm_export(tok, 999999, &small), HSM_ERR_NO_OBJECT);
+}
+END_TEST
+
+/* ---- names, certificates, data -------------------------------------------------------------------------- */
+
+START_TEST(labels_are_unique_per_class)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "näme; with=odd/characters%");
+    struct hsm_object_spec data = { .cls = HSM_CLASS_DATA, .label = spec.label };
+    struct hsm_object obj;
+    hsm_handle a, b;
+
+    ck_ok(hsm_generate(tok, &spec, &a));
+    ck_status(hsm_generate(tok, &spec, &b), HSM_ERR_EXISTS);
+    ck_line_has(HSM_ERR_EXISTS, spec.label);
+    ck_ok(hsm_put(tok, &data, text("x"), &b));
+    ck_status(hsm_put(tok, &data, text("y"), &b), HSM_ERR_EXISTS);
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, spec.label, &obj));
+    ck_assert_uint_eq(obj.handle, a);
+    ck_ok(hsm_destroy(tok, a));
+    ck_ok(hsm_generate(tok, &spec, &b));
+    ck_assert_uint_ne(a, b);
+}
+END_TEST
+
+START_TEST(given_id_is_kept)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "with id");
+    static const uint8_t id[3] = { 0x00, 0x01, 0xff };
+    struct hsm_uri uri = { .type = HSM_URI_TYPE_PRIVATE, .id_len = 3 };
+    struct hsm_object obj;
+    hsm_handle key;
+
+    spec.id = (struct hsm_bytes){ id, 3 };
+    ck_ok(hsm_generate(tok, &spec, &key));
+    memcpy(uri.id, id, 3);
+    ck_ok(hsm_find_one(tok, &uri, &obj));
+    ck_assert_str_eq(obj.label, "with id");
+}
+END_TEST
+
+START_TEST(certificate_comes_back_and_has_its_keys_id)
+{
+    EVP_PKEY *pkey = software_key("ec:P-256");
+    struct hsm_bytes der = certificate(pkey), key_der = to_pkcs8(pkey);
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_CERT, .label = "cert" }, key_spec_ = { .cls = HSM_CLASS_KEY, .label = "key" };
+    uint8_t buf[4096];
+    struct hsm_buf out = { buf, sizeof(buf), 0 }, small = { buf, 8, 0 };
+    struct hsm_object cert, key;
+    hsm_handle handle;
+
+    ck_ok(hsm_put(tok, &spec, der, &handle));
+    ck_ok(find(tok, HSM_URI_TYPE_CERT, "cert", &cert));
+    ck_assert_uint_eq(cert.value_len, der.len);
+    ck_ok(hsm_get(tok, handle, &out));
+    ck_assert_uint_eq(out.len, der.len);
+    ck_assert_mem_eq(buf, der.ptr, der.len);
+    ck_status(hsm_get(tok, handle, &small), HSM_ERR_BUFFER);
+    ck_ok(hsm_import(tok, &key_spec_, key_der, &handle));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &key));
+    ck_assert_uint_eq(cert.id_len, key.id_len);
+    ck_assert_mem_eq(cert.id, key.id, key.id_len);
+    free_bytes(der);
+    free_bytes(key_der);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+START_TEST(certificate_must_be_one)
+{
+    EVP_PKEY *pkey = software_key("ec:P-256");
+    struct hsm_bytes der = certificate(pkey);
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_CERT, .label = "cert" };
+    uint8_t *two = malloc(2 * der.len);
+    hsm_handle handle;
+
+    memcpy(two, der.ptr, der.len);
+    memcpy(two + der.len, der.ptr, der.len);
+    ck_status(hsm_put(tok, &spec, text("-----BEGIN CERTIFICATE-----"), &handle), HSM_ERR_DATA);
+    ck_status(hsm_put(tok, &spec, (struct hsm_bytes){ der.ptr, der.len - 1 }, &handle), HSM_ERR_DATA);
+    ck_status(hsm_put(tok, &spec, (struct hsm_bytes){ two, 2 * der.len }, &handle), HSM_ERR_DATA);
+    ck_assert_uint_eq(count_objects(tok), 0);
+    free(two);
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
+START_TEST(data_object_comes_back)
+{
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_DATA, .label = "data" };
+    size_t len = is_soft() ? HSM_DATA_MAX : 512;
+    uint8_t *value = malloc(len), *back = malloc(len);
+    struct hsm_buf out = { back, len, 0 };
+    struct hsm_object obj;
+    hsm_handle handle;
+
+    memset(value, 0xa5, len);
+    ck_ok(hsm_put(tok, &spec, (struct hsm_bytes){ value, len }, &handle));
+    ck_ok(find(tok, HSM_URI_TYPE_DATA, "data", &obj));
+    ck_assert_uint_eq(obj.value_len, len);
+    ck_ok(hsm_get(tok, handle, &out));
+    ck_assert_uint_eq(out.len, len);
+    ck_assert_mem_eq(value, back, len);
+    ck_status(hsm_get(tok, 12345678, &out), HSM_ERR_NO_OBJECT);
+    free(value);
+    free(back);
+}
+END_TEST
+
+static hsm_status get_each(void *arg, struct hsm_token *t, const struct hsm_object *obj)
+{
+    char value[16];
+    struct hsm_buf out = { (uint8_t *)value, sizeof(value), 0 };
+    bool *seen = arg;
+    hsm_status st = hsm_get(t, obj->handle, &out);
+
+    if (st == HSM_OK)
+        seen[atoi(value)] = true;
+    return st;
+}
+
+/* More than one page, and the callback calls back. */
+START_TEST(listing_sees_every_object_once)
+{
+    enum { MANY = 40 };
+    bool seen[MANY] = { false };
+    char label[32], value[16];
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_DATA, .label = label };
+    hsm_handle handle;
+    int i;
+
+    for (i = 0; i < MANY; i++) {
+        (void)snprintf(label, sizeof(label), "object %d", i);
+        memset(value, 0, sizeof(value));
+        (void)snprintf(value, sizeof(value), "%d", i);
+        ck_ok(hsm_put(tok, &spec, (struct hsm_bytes){ (uint8_t *)value, sizeof(value) }, &handle));
+    }
+    ck_ok(hsm_find(tok, NULL, get_each, seen));
+    for (i = 0; i < MANY; i++)
+        ck_assert(seen[i]);
+    ck_assert_uint_eq(count_objects(tok), MANY);
+}
+END_TEST
+
+static hsm_status stop_at_once(void *arg, struct hsm_token *t, const struct hsm_object *obj)
+{
+    ++*(int *)arg;
+    return HSM_ERR_DENIED;
+}
+
+START_TEST(listing_stops_when_told)
+{
+    int calls = 0;
+
+    (void)generate(tok, "ec:P-256", "a");
+    (void)generate(tok, "ec:P-256", "b");
+    ck_status(hsm_find(tok, NULL, stop_at_once, &calls), HSM_ERR_DENIED);
+    ck_assert_int_eq(calls, 1);
+}
+END_TEST
+
+/* ---- PINs ----------------------------------------------------------------------------------------------- */
+
+static unsigned tries_left(void)
+{
+    struct hsm_token_info info;
+
+    ck_ok(hsm_token_info(tok, &info));
+    return info.pin_tries_left;
+}
+
+START_TEST(without_pin_all_is_listed_and_nothing_signs)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "other");
+    struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
+    struct hsm_object_spec data = { .cls = HSM_CLASS_DATA, .label = "data" };
+    uint8_t in[32] = { 1 }, buf[HSM_SIGNATURE_MAX];
+    struct hsm_buf out = { buf, sizeof(buf), 0 };
+    struct hsm_ctx *other = new_context(NULL);
+    struct hsm_token *t = get_token(other);
+    struct hsm_object obj;
+    hsm_handle key = generate(tok, "ec:P-256", "key"), handle;
+
+    ck_ok(hsm_put(tok, &data, text("secret"), &handle));
+    ck_ok(find(t, HSM_URI_TYPE_PRIVATE, "key", &obj));
+    ck_assert_uint_gt(obj.spki_len, 0);
+    ck_assert_uint_eq(count_objects(t), 2);
+    ck_status(hsm_sign(t, key, &ecdsa, (struct hsm_bytes){ in, 32 }, &out), HSM_ERR_PIN_REQUIRED);
+    ck_status(hsm_get(t, handle, &out), HSM_ERR_PIN_REQUIRED);
+    ck_status(hsm_generate(t, &spec, &handle), HSM_ERR_PIN_REQUIRED);
+    ck_status(hsm_destroy(t, key), HSM_ERR_PIN_REQUIRED);
+    ck_ok(hsm_login(t, HSM_ROLE_USER, text(user_pin)));
+    ck_ok(hsm_sign(t, key, &ecdsa, (struct hsm_bytes){ in, 32 }, &out));
+    hsm_ctx_free(other);
+}
+END_TEST
+
+START_TEST(so_login_gives_no_keys)
+{
+    struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
+    uint8_t in[32] = { 1 }, buf[HSM_SIGNATURE_MAX];
+    struct hsm_buf out = { buf, sizeof(buf), 0 };
+    struct hsm_ctx *other = new_context(NULL);
+    struct hsm_token *t = get_token(other);
+    hsm_handle key = generate(tok, "ec:P-256", "key");
+
+    ck_ok(hsm_login(t, HSM_ROLE_SO, text(so_pin)));
+    ck_status(hsm_sign(t, key, &ecdsa, (struct hsm_bytes){ in, 32 }, &out), HSM_ERR_PIN_REQUIRED);
+    hsm_ctx_free(other);
+}
+END_TEST
+
+START_TEST(wrong_pins_are_counted_and_the_right_one_resets)
+{
+    unsigned max = tries_left();
+    char want[32];
+
+    (void)snprintf(want, sizeof(want), "%u tries left", max - 1);
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text("wrong pin")), HSM_ERR_PIN_INCORRECT);
+    ck_line_has(HSM_ERR_PIN_INCORRECT, want);
+    ck_assert_uint_eq(tries_left(), max - 1);
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text("wrong pin")), HSM_ERR_PIN_INCORRECT);
+    ck_assert_uint_eq(tries_left(), max - 2);
+    ck_ok(hsm_login(tok, HSM_ROLE_USER, text(user_pin)));
+    ck_assert_uint_eq(tries_left(), max);
+}
+END_TEST
+
+START_TEST(pin_locks_and_is_unblocked_by_the_so)
+{
+    unsigned max = tries_left(), i;
+    struct hsm_token_info info;
+
+    for (i = 0; i < max; i++)
+        ck_status(hsm_login(tok, HSM_ROLE_USER, text("wrong pin")), HSM_ERR_PIN_INCORRECT);
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text(user_pin)), HSM_ERR_PIN_LOCKED);
+    ck_line_has(HSM_ERR_PIN_LOCKED, "hsmctl pin unblock");
+    ck_ok(hsm_token_info(tok, &info));
+    ck_assert(info.pin_locked && info.pin_tries_left == 0 && !info.so_locked);
+    ck_status(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text("new pin"), false), HSM_ERR_PIN_LOCKED);
+    ck_status(hsm_pin_unblock(tok, text("not the so pin"), text("new pin"), false), HSM_ERR_PIN_INCORRECT);
+    ck_line_has(HSM_ERR_PIN_INCORRECT, "SO PIN");
+    ck_ok(hsm_pin_unblock(tok, text(so_pin), text("new pin"), false));
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text(user_pin)), HSM_ERR_PIN_INCORRECT);
+    ck_ok(hsm_login(tok, HSM_ROLE_USER, text("new pin")));
+    ck_assert_uint_eq(tries_left(), max);
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text("new pin"), text(user_pin), false));
+}
+END_TEST
+
+START_TEST(pin_change_keeps_the_keys)
+{
+    struct hsm_ctx *other = new_context(NULL);
+    struct hsm_object obj;
+    struct hsm_token *t;
+
+    (void)generate(tok, "ec:P-256", "key");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
+    ck_status(hsm_pin_change(tok, HSM_ROLE_USER, text("wrong pin"), text("new pin"), false), HSM_ERR_PIN_INCORRECT);
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text("new pin"), false));
+    ck_ok(sign_default(tok, &obj)); /* logged in before */
+    t = get_token(other);
+    ck_status(hsm_login(t, HSM_ROLE_USER, text(user_pin)), HSM_ERR_PIN_INCORRECT);
+    ck_ok(hsm_login(t, HSM_ROLE_USER, text("new pin")));
+    ck_ok(sign_default(t, &obj));
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_SO, text(so_pin), text("new so pin"), false));
+    ck_status(hsm_login(tok, HSM_ROLE_SO, text(so_pin)), HSM_ERR_PIN_INCORRECT);
+    ck_ok(hsm_pin_unblock(tok, text("new so pin"), text(user_pin), false));
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_SO, text("new so pin"), text(so_pin), false));
+    hsm_ctx_free(other);
+}
+END_TEST
+
+START_TEST(pin_format_is_checked)
+{
+    char longest[HSM_PIN_MAX + 2];
+    unsigned max = tries_left();
+
+    memset(longest, 'x', sizeof(longest));
+    longest[HSM_PIN_MAX + 1] = '\0';
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text("abc")), HSM_ERR_PIN_FORMAT);
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text(longest)), HSM_ERR_PIN_FORMAT);
+    ck_status(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text("abc"), false), HSM_ERR_PIN_FORMAT);
+    ck_assert_uint_eq(tries_left(), max); /* none of these was a try */
+    longest[HSM_PIN_MAX] = '\0';
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text(longest), false));
+    ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(longest), text(user_pin), false));
+}
+END_TEST
+
+/* ---- threads, processes, other openers ------------------------------------------------------------------ */
+
+struct worker {
+    pthread_t thread;
+    hsm_handle key;
+    EVP_PKEY *pub;
+    struct hsm_mech mech;
+    int failures;
+};
+
+static void *sign_many(void *arg)
+{
+    struct worker *w = arg;
+    uint8_t in[64], sig[HSM_SIGNATURE_MAX];
+    struct hsm_buf out = { sig, sizeof(sig), 0 };
+    struct hsm_bytes data = { in, 32 };
+    int i;
+
+    for (i = 0; i < 200; i++) {
+        memset(in, i, sizeof(in));
+        if (hsm_sign(tok, w->key, &w->mech, data, &out) != HSM_OK ||
+            !verify(w->pub, &w->mech, data, (struct hsm_bytes){ sig, out.len }))
+            w->failures++;
+    }
+    return NULL;
+}
+
+START_TEST(threads_sign_at_once)
+{
+    static const char *const some[] = { "ec:P-256", "rsa:2048", "ed25519" };
+    struct worker workers[9] = { { .key = 0 } };
+    struct hsm_object obj;
+    size_t i;
+
+    for (i = 0; i < COUNT(some); i++)
+        (void)generate(tok, some[i], some[i]);
+    for (i = 0; i < COUNT(workers); i++) {
+        ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, some[i % COUNT(some)], &obj));
+        workers[i].key = obj.handle;
+        workers[i].pub = public_key(&obj);
+        workers[i].mech = default_mech(&obj.kind);
+        ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, sign_many, &workers[i]), 0);
+    }
+    for (i = 0; i < COUNT(workers); i++) {
+        (void)pthread_join(workers[i].thread, NULL);
+        ck_assert_int_eq(workers[i].failures, 0);
+        EVP_PKEY_free(workers[i].pub);
+    }
+}
+END_TEST
+
+static int child_signs(struct hsm_ctx *c, const struct hsm_object *obj)
+{
+    struct hsm_token *t;
+
+    if (hsm_token_get(c, 0, &t) != HSM_OK || hsm_login(t, HSM_ROLE_USER, text(user_pin)) != HSM_OK)
+        return 1;
+    return sign_default(t, obj) == HSM_OK ? 0 : 2;
+}
+
+START_TEST(child_signs_after_fork_and_so_does_the_parent)
+{
+    struct hsm_object obj;
+    int status, i;
+    pid_t pid;
+
+    (void)generate(tok, "ec:P-256", "key");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
+    ck_ok(sign_default(tok, &obj));
+    for (i = 0; i < 3; i++) {
+        pid = fork();
+        if (pid == 0)
+            _exit(child_signs(ctx, &obj));
+        ck_ok(sign_default(tok, &obj));
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert_int_eq(status, 0);
+    }
+    ck_ok(sign_default(tok, &obj));
+}
+END_TEST
+
+START_TEST(a_write_by_one_is_seen_by_the_others)
+{
+    struct hsm_ctx *other = new_context(NULL);
+    struct hsm_token *t = login(other);
+    struct hsm_object obj, obj2;
+
+    (void)generate(tok, "ec:P-256", "one");
+    ck_ok(find(t, HSM_URI_TYPE_PRIVATE, "one", &obj));
+    ck_ok(sign_default(t, &obj));
+    ck_ok(sign_default(tok, &obj));
+    (void)generate(t, "ec:P-256", "two");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "two", &obj2));
+    ck_ok(sign_default(tok, &obj2));
+    ck_ok(sign_default(tok, &obj)); /* still there, though the token was written to */
+    ck_ok(hsm_destroy(tok, obj.handle));
+    ck_status(sign_default(t, &obj), HSM_ERR_NO_OBJECT);
+    ck_ok(sign_default(t, &obj2));
+    hsm_ctx_free(other);
+}
+END_TEST
+
+static Suite *token_suite(void)
+{
+    Suite *s = suite_create("token");
+    TCase *tc = tcase_create("token");
+
+    tcase_set_timeout(tc, 120);
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, info_describes_the_token);
+    tcase_add_test(tc, create_refuses_to_overwrite);
+    tcase_add_test(tc, create_with_force_destroys_all);
+    tcase_add_test(tc, random_numbers_differ);
+    tcase_add_loop_test(tc, generated_key_lists_signs_and_goes, 0, COUNT(kinds));
+    tcase_add_loop_test(tc, imported_key_signs_like_the_original, 0, COUNT(kinds));
+    tcase_add_test(tc, ed25519_matches_rfc8032);
+    tcase_add_test(tc, rsa_signs_with_every_digest);
+    tcase_add_test(tc, pss_takes_every_salt_that_fits);
+    tcase_add_test(tc, ecdsa_takes_digests_of_any_length);
+    tcase_add_test(tc, raw_rsa_inverts_the_public_operation);
+    tcase_add_test(tc, sign_refuses_what_does_not_fit);
+    tcase_add_test(tc, usage_is_enforced);
+    tcase_add_loop_test(tc, import_refuses_every_truncation, 0, 3);
+    tcase_add_test(tc, import_refuses_weak_and_foreign_keys);
+    tcase_add_test(tc, import_refuses_inconsistent_keys);
+    tcase_add_test(tc, import_computes_a_missing_point);
+    tcase_add_test(tc, restricted_pss_key_keeps_its_restrictions);
+    tcase_add_test(tc, export_needs_room_and_a_key);
+    tcase_add_test(tc, labels_are_unique_per_class);
+    tcase_add_test(tc, given_id_is_kept);
+    tcase_add_test(tc, certificate_comes_back_and_has_its_keys_id);
+    tcase_add_test(tc, certificate_must_be_one);
+    tcase_add_test(tc, data_object_comes_back);
+    tcase_add_test(tc, listing_sees_every_object_once);
+    tcase_add_test(tc, listing_stops_when_told);
+    tcase_add_test(tc, without_pin_all_is_listed_and_nothing_signs);
+    tcase_add_test(tc, so_login_gives_no_keys);
+    tcase_add_test(tc, wrong_pins_are_counted_and_the_right_one_resets);
+    tcase_add_test(tc, pin_locks_and_is_unblocked_by_the_so);
+    tcase_add_test(tc, pin_change_keeps_the_keys);
+    tcase_add_test(tc, pin_format_is_checked);
+    tcase_add_test(tc, threads_sign_at_once);
+    tcase_add_test(tc, child_signs_after_fork_and_so_does_the_parent);
+    tcase_add_test(tc, a_write_by_one_is_seen_by_the_others);
+    suite_add_tcase(s, tc);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner;
+    int failed;
+
+    clean_environment();
+    runner = srunner_create(token_suite());
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
