@@ -43,8 +43,8 @@ static hsm_status no_identifier(enum hsm_hash hash, const char *scheme)
 {
     const char *name = hsm_hash_name(hash);
 
-    return hsm_fail(HSM_ERR_MECH, "there is no algorithm identifier for %s with digest %s; use SHA-256", scheme,
-                    name != NULL ? name : "of this kind");
+    return hsm_fail(HSM_ERR_MECH, "there is no algorithm identifier for %s with digest %s; use SHA-256",
+                    scheme, name != NULL ? name : "of this kind");
 }
 
 /* Takes over @p params (a DER SEQUENCE, or NULL). */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Key references from files. libcrypto offers every key file of the process to every decoder, so the contexts are the
- * provider itself, and what is not ours is waved through with 1: a 0 would stop certificates from loading.
+ * Key references from files. libcrypto offers every key file of the process to every decoder, so the contexts
+ * are the provider itself, and what is not ours is waved through with 1: a 0 would stop certificates from
+ * loading.
  */
 #include <string.h>
 
@@ -17,9 +18,9 @@
 #include "hsm/keyref.h"
 #include "passphrase.h"
 
-#define STRUCTURE "hsm-reference"
-#define BEGIN_LINE "-----BEGIN "
-#define END_LINE "-----END "
+#define STRUCTURE      "hsm-reference"
+#define BEGIN_LINE     "-----BEGIN "
+#define END_LINE       "-----END "
 #define OWN_BEGIN_LINE "-----BEGIN " HSM_KEYREF_PEM_LABEL "-----"
 
 enum {
@@ -44,12 +45,14 @@ static void decoder_freectx(void *ctx)
 /* The reference carries the public key as well. */
 static int decoder_does_selection(void *provctx, int selection)
 {
-    return selection == 0 || (selection & (OSSL_KEYMGMT_SELECT_PRIVATE_KEY | OSSL_KEYMGMT_SELECT_PUBLIC_KEY)) != 0;
+    return selection == 0 ||
+           (selection & (OSSL_KEYMGMT_SELECT_PRIVATE_KEY | OSSL_KEYMGMT_SELECT_PUBLIC_KEY)) != 0;
 }
 
 static int bad_reference(struct prov_ctx *prov, const char *what)
 {
-    return prov_fail(prov, HSM_ERR_REFERENCE, "key reference is damaged: %s; write it anew with `hsmctl key ref NAME`", what);
+    return prov_fail(prov, HSM_ERR_REFERENCE,
+                     "key reference is damaged: %s; write it anew with `hsmctl key ref NAME`", what);
 }
 
 /* ---- PEM to DER ---------------------------------------------------------------------------------------- */
@@ -77,7 +80,8 @@ static bool is_begin_line(const char *line)
 {
     size_t len = strlen(line);
 
-    return starts_with(line, BEGIN_LINE) && len > strlen(BEGIN_LINE) + 5 && strcmp(line + len - 5, "-----") == 0;
+    return starts_with(line, BEGIN_LINE) && len > strlen(BEGIN_LINE) + 5 &&
+           strcmp(line + len - 5, "-----") == 0;
 }
 
 /* Behind the block, as the default decoder leaves it: a program reads the next block from there. */
@@ -197,7 +201,8 @@ static size_t read_bytes(struct prov_ctx *prov, OSSL_CORE_BIO *in, uint8_t *buf,
     return total;
 }
 
-/* Length of a DER element from its first bytes, header included; 0 if it is no SEQUENCE of a length a reference can have. */
+/* Length of a DER element from its first bytes, header included; 0 if it is no SEQUENCE of a length a
+ * reference can have. */
 static size_t element_len(const uint8_t *head, size_t head_len, size_t *header_len)
 {
     size_t octets, len = 0, i;
@@ -252,15 +257,17 @@ static hsm_status parse_uri(struct hsm_bytes text, struct hsm_uri *uri)
     char copy[HSM_URI_MAX + 1];
 
     if (text.len > HSM_URI_MAX || memchr(text.ptr, '\0', text.len) != NULL)
-        return hsm_fail(HSM_ERR_REFERENCE, "key reference is damaged: its URI is too long or has a NUL byte; write it anew "
-                                           "with `hsmctl key ref NAME`");
+        return hsm_fail(HSM_ERR_REFERENCE,
+                        "key reference is damaged: its URI is too long or has a NUL byte; write it anew "
+                        "with `hsmctl key ref NAME`");
     memcpy(copy, text.ptr, text.len);
     copy[text.len] = '\0';
     return hsm_uri_parse(copy, uri);
 }
 
 /* *key stays NULL with HSM_OK if the reference is to a key of another type. */
-static hsm_status reference_key(struct prov_ctx *prov, struct hsm_bytes der, enum hsm_key_type type, struct prov_key **key)
+static hsm_status reference_key(struct prov_ctx *prov, struct hsm_bytes der, enum hsm_key_type type,
+                                struct prov_key **key)
 {
     struct hsm_keyref ref;
     struct hsm_pubkey pub;
@@ -289,7 +296,8 @@ static int hand_on_key(struct prov_key **key, OSSL_CALLBACK *data_cb, void *data
     int type = OSSL_OBJECT_PKEY;
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-        OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)prov_key_type_name((*key)->type), 0),
+        OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE,
+                                         (char *)prov_key_type_name((*key)->type), 0),
         OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, key, sizeof(*key)),
         OSSL_PARAM_construct_end(),
     };
@@ -297,8 +305,8 @@ static int hand_on_key(struct prov_key **key, OSSL_CALLBACK *data_cb, void *data
     return data_cb(params, data_arg);
 }
 
-static int der_decode(struct prov_ctx *prov, OSSL_CORE_BIO *in, enum hsm_key_type type, OSSL_CALLBACK *data_cb,
-                      void *data_arg, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int der_decode(struct prov_ctx *prov, OSSL_CORE_BIO *in, enum hsm_key_type type,
+                      OSSL_CALLBACK *data_cb, void *data_arg, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     uint8_t der[HSM_KEYREF_MAX];
     struct prov_key *key = NULL;

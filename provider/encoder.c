@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Private keys of ours as files and text: a reference, never key material. Public keys are left to the default provider,
- * which gets them by export.
+ * Private keys of ours as files and text: a reference, never key material. Public keys are left to the
+ * default provider, which gets them by export.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,8 @@ static void encoder_freectx(void *ctx)
     free(ctx);
 }
 
-/* A cipher and a passphrase may be set. A reference has nothing secret to encrypt with them; but see prov_encode_soft(). */
+/* A cipher and a passphrase may be set. A reference has nothing secret to encrypt with them; but see
+ * prov_encode_soft(). */
 static const OSSL_PARAM *encoder_settable_ctx_params(void *provctx)
 {
     static const OSSL_PARAM settable[] = {
@@ -75,7 +76,8 @@ static int write_out(struct prov_ctx *prov, OSSL_CORE_BIO *out, const void *data
 
     if (prov->up.bio_write_ex != NULL && prov->up.bio_write_ex(out, data, len, &written) && written == len)
         return 1;
-    return prov_fail(prov, HSM_ERR_TOKEN_IO, "the key reference could not be written to the program's output");
+    return prov_fail(prov, HSM_ERR_TOKEN_IO,
+                     "the key reference could not be written to the program's output");
 }
 
 static int write_text(struct prov_ctx *prov, OSSL_CORE_BIO *out, BIO *text)
@@ -109,8 +111,8 @@ static hsm_status make_reference(struct prov_key *key, struct hsm_buf *der)
     return hsm_keyref_encode(&ref, der);
 }
 
-static int der_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[], int selection,
-                      OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int der_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[],
+                      int selection, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     struct prov_ctx *prov = ((struct encoder_ctx *)vctx)->prov;
     uint8_t der[HSM_KEYREF_MAX];
@@ -130,8 +132,8 @@ static bool is_soft_only(const struct prov_key *key)
     return key->soft != NULL && !key->has_pub;
 }
 
-static int pem_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[], int selection,
-                      OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int pem_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[],
+                      int selection, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     struct encoder_ctx *ctx = vctx;
     struct prov_ctx *prov = ctx->prov;
@@ -145,7 +147,8 @@ static int pem_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSS
     if (key == NULL || !encoder_does_selection(prov, selection))
         return 0;
     if (is_soft_only(key))
-        return prov_encode_soft(prov, out, ((const struct prov_key *)key)->soft, selection, "PEM", "PrivateKeyInfo", &how);
+        return prov_encode_soft(prov, out, ((const struct prov_key *)key)->soft, selection, "PEM",
+                                "PrivateKeyInfo", &how);
     if ((st = make_reference((struct prov_key *)key, &buf)) != HSM_OK)
         return prov_raise(prov, st);
     text = BIO_new(BIO_s_mem());
@@ -165,7 +168,8 @@ static void print_hex(BIO *out, const char *title, struct hsm_bytes bytes)
 
     BIO_printf(out, "%s:", title);
     for (size_t i = 0; i < bytes.len; i++)
-        BIO_printf(out, "%s%02x%s", i % per_line == 0 ? "\n    " : "", bytes.ptr[i], i + 1 < bytes.len ? ":" : "\n");
+        BIO_printf(out, "%s%02x%s", i % per_line == 0 ? "\n    " : "", bytes.ptr[i],
+                   i + 1 < bytes.len ? ":" : "\n");
 }
 
 static void print_public(BIO *out, const struct prov_key *key)
@@ -189,7 +193,8 @@ static void print_key(BIO *out, struct prov_key *key)
     struct hsm_key *token_key = key->key != NULL ? key->key : atomic_load(&key->saved);
     char uri[HSM_URI_MAX + 1];
 
-    BIO_printf(out, "%s Private-Key: (%u bit) (private key in token)\n", prov_key_type_name(key->type), key->kind.bits);
+    BIO_printf(out, "%s Private-Key: (%u bit) (private key in token)\n", prov_key_type_name(key->type),
+               key->kind.bits);
     print_public(out, key);
     if (token_key == NULL)
         BIO_printf(out, "Key URI: none yet, this key is volatile\n");
@@ -197,8 +202,8 @@ static void print_key(BIO *out, struct prov_key *key)
         BIO_printf(out, "Key URI: %s\n", uri);
 }
 
-static int text_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[], int selection,
-                       OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int text_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OSSL_PARAM abstract[],
+                       int selection, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     struct prov_ctx *prov = ((struct encoder_ctx *)vctx)->prov;
     struct prov_encryption none = { NULL, NULL, NULL };
@@ -208,7 +213,8 @@ static int text_encode(void *vctx, OSSL_CORE_BIO *out, const void *key, const OS
     if (key == NULL || !encoder_does_selection(prov, selection))
         return 0;
     if (is_soft_only(key))
-        return prov_encode_soft(prov, out, ((const struct prov_key *)key)->soft, selection, "TEXT", NULL, &none);
+        return prov_encode_soft(prov, out, ((const struct prov_key *)key)->soft, selection, "TEXT", NULL,
+                                &none);
     if ((text = BIO_new(BIO_s_mem())) == NULL)
         return prov_fail(prov, HSM_ERR_MEMORY, "out of memory for printing a key");
     print_key(text, (struct prov_key *)key);

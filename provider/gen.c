@@ -243,9 +243,10 @@ static struct prov_key *token_key(const struct gen_ctx *gen)
 static struct prov_key *volatile_key(const struct gen_ctx *gen, OSSL_CALLBACK *cb, void *arg)
 {
     struct prov_key *key = prov_key_new(gen->prov, gen->type);
-    EVP_PKEY *soft = key == NULL ? NULL
-                                 : prov_soft_generate(gen->prov, gen->type, gen->selection, gen->params, gen->template, cb, arg);
+    EVP_PKEY *soft = NULL;
 
+    if (key != NULL)
+        soft = prov_soft_generate(gen->prov, gen->type, gen->selection, gen->params, gen->template, cb, arg);
     if (soft == NULL) {
         prov_key_free(key);
         return NULL;

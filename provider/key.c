@@ -11,7 +11,6 @@
 #include <openssl/encoder.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
-#include <openssl/provider.h>
 #include <openssl/x509.h>
 
 #include "keymgmt.h"
@@ -23,10 +22,8 @@ static OSSL_LIB_CTX *own_libctx(struct prov_ctx *prov)
 
     if (ctx != NULL)
         return ctx;
-    if ((ctx = OSSL_LIB_CTX_new()) == NULL || OSSL_PROVIDER_load(ctx, "default") == NULL) {
-        OSSL_LIB_CTX_free(ctx);
+    if ((ctx = OSSL_LIB_CTX_new()) == NULL) /* reads no configuration; the default provider comes by itself */
         return NULL;
-    }
     if (!atomic_compare_exchange_strong(&prov->own_libctx, &expected, ctx)) {
         OSSL_LIB_CTX_free(ctx);
         ctx = expected;

@@ -22,6 +22,7 @@
 #define PROPERTY "provider=hsm"
 #define PROPERTY_DER "provider=hsm,input=der,structure=hsm-reference"
 #define PROPERTY_TO_PEM "provider=hsm,output=pem,structure=PrivateKeyInfo"
+#define PROPERTY_TO_PEM_EC "provider=hsm,output=pem,structure=type-specific" /* what `openssl ec` asks for */
 #define PROPERTY_TO_DER "provider=hsm,output=der,structure=hsm-reference"
 #define PROPERTY_TO_TEXT "provider=hsm,output=text"
 
@@ -65,6 +66,7 @@ static const OSSL_ALGORITHM encoder_table[] = {
     ENCODERS(NAMES_RSA),
     ENCODERS(NAMES_RSA_PSS),
     ENCODERS(NAMES_EC),
+    { NAMES_EC, PROPERTY_TO_PEM_EC, prov_pem_encoder_functions, "key reference as PEM" },
     ENCODERS(NAMES_ED25519),
     ENCODERS(NAMES_ED448),
     ENCODERS(NAMES_X25519),

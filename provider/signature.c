@@ -67,7 +67,8 @@ void *sig_dupctx(void *vctx)
 static int set_key(struct sig_ctx *ctx, struct prov_key *key)
 {
     if (!ctx->alg->takes(key->type))
-        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE, "a key of type %s cannot be used with this signature algorithm",
+        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE,
+                         "a key of type %s cannot be used with this signature algorithm",
                          prov_key_type_name(key->type));
     if (key != ctx->key) {
         prov_key_free(ctx->key);
@@ -83,8 +84,9 @@ int sig_init(struct sig_ctx *ctx, void *vkey, enum sig_op op)
     if (vkey != NULL && !set_key(ctx, vkey))
         return 0;
     if (op == SIG_OP_SIGN && ctx->key->key == NULL && !ctx->key->soft_private)
-        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE, "cannot sign with the public half of a key; name the private "
-                                                      "key by its hsm: URI or its key reference");
+        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE,
+                         "cannot sign with the public half of a key; name the private "
+                         "key by its hsm: URI or its key reference");
     ctx->op = op;
     ctx->digesting = ctx->started = ctx->finished = false;
     return ctx->alg->begin == NULL || ctx->alg->begin(ctx);
@@ -102,7 +104,8 @@ int sig_set_digest(struct sig_ctx *ctx, const char *mdname)
     if (ctx->digesting && ctx->md != NULL && EVP_MD_is_a(ctx->md, EVP_MD_get0_name(md)))
         ok = 1;
     else if (ctx->digesting)
-        ok = prov_fail(ctx->prov, HSM_ERR_MECH, "the digest cannot be changed to %s once a message was begun", mdname);
+        ok = prov_fail(ctx->prov, HSM_ERR_MECH, "the digest cannot be changed to %s once a message was begun",
+                       mdname);
     else if ((ok = ctx->alg->check_digest(ctx, md, hash)) != 0) {
         drop_digest(ctx);
         ctx->md = md;
@@ -150,7 +153,8 @@ EVP_PKEY_CTX *sig_forward(struct sig_ctx *ctx, EVP_PKEY *pkey, int (*init)(EVP_P
     return NULL;
 }
 
-static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize, struct hsm_bytes in)
+static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                     struct hsm_bytes in)
 {
     EVP_PKEY_CTX *pctx = sig_forward(ctx, ctx->key->soft, EVP_PKEY_sign_init);
     int ok;
@@ -160,8 +164,10 @@ static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, si
     *siglen = sigsize;
     ok = EVP_PKEY_sign(pctx, sig, siglen, in.ptr, in.len) > 0;
     EVP_PKEY_CTX_free(pctx);
-    return ok ? 1 : prov_fail(ctx->prov, HSM_ERR_CRYPTO, "the default provider could not sign with a volatile %s key",
-                              prov_key_type_name(ctx->key->type));
+    return ok ? 1
+              : prov_fail(ctx->prov, HSM_ERR_CRYPTO,
+                          "the default provider could not sign with a volatile %s key",
+                          prov_key_type_name(ctx->key->type));
 }
 
 /* Before a message is hashed to its end, so that the caller may come again with more room. */
@@ -170,12 +176,14 @@ static int check_room(struct sig_ctx *ctx, size_t sigsize)
     if (ctx->op != SIG_OP_SIGN)
         return prov_fail(ctx->prov, HSM_ERR_ARGUMENT, "this context was not begun for signing");
     if (sigsize < sig_max(ctx))
-        return prov_fail(ctx->prov, HSM_ERR_BUFFER, "%zu bytes are too few for this signature; it takes up to %zu",
-                         sigsize, sig_max(ctx));
+        return prov_fail(ctx->prov, HSM_ERR_BUFFER,
+                         "%zu bytes are too few for this signature; it takes up to %zu", sigsize,
+                         sig_max(ctx));
     return 1;
 }
 
-int sig_sign_input(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize, struct hsm_bytes in)
+int sig_sign_input(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                   struct hsm_bytes in)
 {
     struct hsm_mech mech = { .type = HSM_MECH_NONE };
     struct hsm_buf out = { .ptr = sig, .cap = sigsize };
@@ -192,7 +200,8 @@ int sig_sign_input(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size
     return 1;
 }
 
-int sig_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsize, const unsigned char *tbs, size_t tbslen)
+int sig_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsize, const unsigned char *tbs,
+             size_t tbslen)
 {
     struct sig_ctx *ctx = vctx;
 
@@ -237,8 +246,9 @@ static int check_message(struct sig_ctx *ctx)
 {
     if (ctx->digesting && !ctx->finished)
         return 1;
-    return prov_fail(ctx->prov, HSM_ERR_ARGUMENT, ctx->finished ? "this message was already finished; begin a new one"
-                                                                 : "no message was begun in this context");
+    return prov_fail(ctx->prov, HSM_ERR_ARGUMENT,
+                     ctx->finished ? "this message was already finished; begin a new one"
+                                   : "no message was begun in this context");
 }
 
 int sig_digest_update(void *vctx, const unsigned char *data, size_t datalen)
@@ -254,12 +264,14 @@ static int finish_message(struct sig_ctx *ctx, uint8_t digest[EVP_MAX_MD_SIZE], 
         return 0;
     ctx->finished = true;
     if (!EVP_DigestFinal_ex(ctx->mdctx, digest, digest_len))
-        return prov_fail(ctx->prov, HSM_ERR_CRYPTO, "digest %s cannot be finished", EVP_MD_get0_name(ctx->md));
+        return prov_fail(ctx->prov, HSM_ERR_CRYPTO, "digest %s cannot be finished",
+                         EVP_MD_get0_name(ctx->md));
     return 1;
 }
 
 /* The whole message at once; behind what came by updates, if something did. */
-static int hash_message(struct sig_ctx *ctx, struct hsm_bytes in, uint8_t digest[EVP_MAX_MD_SIZE], unsigned *digest_len)
+static int hash_message(struct sig_ctx *ctx, struct hsm_bytes in, uint8_t digest[EVP_MAX_MD_SIZE],
+                        unsigned *digest_len)
 {
     if (!check_message(ctx))
         return 0;
@@ -296,7 +308,8 @@ int sig_digest_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsi
         *siglen = sig_max(ctx);
         return 1;
     }
-    if (!check_room(ctx, sigsize) || !hash_message(ctx, (struct hsm_bytes){ tbs, tbslen }, digest, &digest_len))
+    if (!check_room(ctx, sigsize) ||
+        !hash_message(ctx, (struct hsm_bytes){ tbs, tbslen }, digest, &digest_len))
         return 0;
     return sig_sign_input(ctx, sig, siglen, sigsize, (struct hsm_bytes){ digest, digest_len });
 }
@@ -309,7 +322,8 @@ int sig_digest_verify_final(void *vctx, const unsigned char *sig, size_t siglen)
     return finish_message(vctx, digest, &digest_len) && sig_verify(vctx, sig, siglen, digest, digest_len);
 }
 
-int sig_digest_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsigned char *tbs, size_t tbslen)
+int sig_digest_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsigned char *tbs,
+                      size_t tbslen)
 {
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_len = 0;

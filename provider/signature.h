@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What the signature files share: one context, the digesting, and the forwarding of public work to the default provider. */
+/** What the signature files share: one context, the digesting, and the forwarding of public work to the
+ * default provider. */
 #ifndef HSM_PROV_SIGNATURE_H
 #define HSM_PROV_SIGNATURE_H
 
@@ -19,8 +20,10 @@ struct sig_alg {
     bool (*takes)(enum hsm_key_type type);
     int (*begin)(struct sig_ctx *ctx); /* a key was set: back to its default parameters. May be NULL */
     int (*check_digest)(struct sig_ctx *ctx, const EVP_MD *md, enum hsm_hash hash);
-    int (*mech)(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech); /* parameters for one signature */
-    int (*forward)(struct sig_ctx *ctx, EVP_PKEY_CTX *pctx); /* the same for the default provider. May be NULL */
+    int (*mech)(struct sig_ctx *ctx, size_t tbs_len,
+                struct hsm_mech *mech); /* parameters for one signature */
+    int (*forward)(struct sig_ctx *ctx,
+                   EVP_PKEY_CTX *pctx); /* the same for the default provider. May be NULL */
 };
 
 /** RSA's parameters; the negative salt lengths are OpenSSL's (RSA_PSS_SALTLEN_*). */
@@ -53,14 +56,17 @@ OSSL_FUNC_signature_dupctx_fn sig_dupctx;
 
 /** Begin an operation. @p vkey NULL keeps the key and the digest of the last one. */
 int sig_init(struct sig_ctx *ctx, void *vkey, enum sig_op op);
-/** Begin one whose input is the message, after sig_init() and the parameters. @p mdname NULL or "": the default digest. */
+/** Begin one whose input is the message, after sig_init() and the parameters. @p mdname NULL or "": the
+ * default digest. */
 int sig_init_digest(struct sig_ctx *ctx, const char *mdname);
 /** Choose the digest. While digesting only the one in use is accepted. */
 int sig_set_digest(struct sig_ctx *ctx, const char *mdname);
 /** Largest signature in bytes, from the key's data. */
 size_t sig_max(const struct sig_ctx *ctx);
-/** Have the token (or, for a volatile key, the default provider) sign @p in, which is what ctx->alg->mech says. */
-int sig_sign_input(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize, struct hsm_bytes in);
+/** Have the token (or, for a volatile key, the default provider) sign @p in, which is what ctx->alg->mech
+ * says. */
+int sig_sign_input(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                   struct hsm_bytes in);
 /** A context of the default provider for @p pkey with our parameters applied. NULL after raising. */
 EVP_PKEY_CTX *sig_forward(struct sig_ctx *ctx, EVP_PKEY *pkey, int (*init)(EVP_PKEY_CTX *pctx));
 
@@ -81,7 +87,8 @@ bool sig_param_text(const OSSL_PARAM *p, char *buf, size_t buf_len);
 /** Answer `digest`; always 1 if it was not asked for. */
 int sig_get_digest(const struct sig_ctx *ctx, OSSL_PARAM *params);
 
-/* ---- algorithm_id.c: the DER AlgorithmIdentifier of a signature, as the default provider writes it ------- */
+/* ---- algorithm_id.c: the DER AlgorithmIdentifier of a signature, as the default provider writes it -------
+ */
 
 enum { ALGID_MAX = 128 }; /* bytes; the longest is PSS with its parameters */
 

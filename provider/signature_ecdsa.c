@@ -26,7 +26,8 @@ static bool ecdsa_takes(enum hsm_key_type type)
 static int ecdsa_check_digest(struct sig_ctx *ctx, const EVP_MD *md, enum hsm_hash hash)
 {
     if ((EVP_MD_get_flags(md) & EVP_MD_FLAG_XOF) != 0)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "ECDSA needs a digest of fixed length, which %s is not; use SHA-256",
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "ECDSA needs a digest of fixed length, which %s is not; use SHA-256",
                          EVP_MD_get0_name(md));
     return 1;
 }
@@ -34,8 +35,8 @@ static int ecdsa_check_digest(struct sig_ctx *ctx, const EVP_MD *md, enum hsm_ha
 static int ecdsa_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
 {
     if (ctx->md != NULL && tbs_len != (size_t)EVP_MD_get_size(ctx->md))
-        return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "ECDSA input has %zu bytes, a digest of %s has %d", tbs_len,
-                         EVP_MD_get0_name(ctx->md), EVP_MD_get_size(ctx->md));
+        return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "ECDSA input has %zu bytes, a digest of %s has %d",
+                         tbs_len, EVP_MD_get0_name(ctx->md), EVP_MD_get_size(ctx->md));
     mech->type = HSM_MECH_ECDSA;
     mech->hash = ctx->hash;
     return 1;
@@ -117,7 +118,8 @@ static int ecdsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
         return 1;
     p = OSSL_PARAM_locate_const(params, PARAM_NONCE_TYPE);
     if (p != NULL && (!OSSL_PARAM_get_uint(p, &nonce_type) || nonce_type != 0))
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "the token draws its ECDSA nonces itself; leave nonce-type at 0");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "the token draws its ECDSA nonces itself; leave nonce-type at 0");
     p = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_DIGEST);
     if (p == NULL)
         return 1;

@@ -9,12 +9,12 @@
 
 /* Parameters of OpenSSL 3.2 */
 #define PARAM_INSTANCE "instance"
-#define PARAM_CONTEXT "context-string"
+#define PARAM_CONTEXT  "context-string"
 
 static OSSL_FUNC_signature_newctx_fn ed25519_newctx;
 static OSSL_FUNC_signature_newctx_fn ed448_newctx;
 static OSSL_FUNC_signature_sign_init_fn eddsa_sign_init;
-static OSSL_FUNC_signature_sign_init_fn eddsa_sign_message_init; /* sign_message_init of 3.4 has the same shape */
+static OSSL_FUNC_signature_sign_init_fn eddsa_sign_message_init; /* of the same shape since 3.4 */
 static OSSL_FUNC_signature_sign_fn eddsa_sign;
 static OSSL_FUNC_signature_verify_init_fn eddsa_verify_init;
 static OSSL_FUNC_signature_verify_init_fn eddsa_verify_message_init;
@@ -74,8 +74,9 @@ static void *ed448_newctx(void *provctx, const char *propq)
 /* Present because releases before 3.4 drop a table that has `sign` without it. */
 static int refuse_digest_input(struct sig_ctx *ctx)
 {
-    return prov_fail(ctx->prov, HSM_ERR_MECH, "EdDSA signs messages, not digests; use EVP_DigestSign() with a NULL digest, "
-                                              "or `openssl pkeyutl -rawin`");
+    return prov_fail(ctx->prov, HSM_ERR_MECH,
+                     "EdDSA signs messages, not digests; use EVP_DigestSign() with a NULL digest, "
+                     "or `openssl pkeyutl -rawin`");
 }
 
 static int eddsa_sign_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -122,14 +123,15 @@ static int eddsa_digest_verify_init(void *ctx, const char *mdname, void *key, co
 
 /* ---- the whole message --------------------------------------------------------------------------------- */
 
-typedef int message_init(EVP_MD_CTX *ctx, EVP_PKEY_CTX **pctx, const char *mdname, OSSL_LIB_CTX *libctx, const char *props,
-                         EVP_PKEY *pkey, const OSSL_PARAM params[]);
+typedef int message_init(EVP_MD_CTX *ctx, EVP_PKEY_CTX **pctx, const char *mdname, OSSL_LIB_CTX *libctx,
+                         const char *props, EVP_PKEY *pkey, const OSSL_PARAM params[]);
 
 static EVP_MD_CTX *forward_message(struct sig_ctx *ctx, EVP_PKEY *pkey, message_init *init)
 {
     EVP_MD_CTX *mctx = EVP_MD_CTX_new();
 
-    if (mctx != NULL && pkey != NULL && init(mctx, NULL, NULL, prov_libctx(ctx->prov), PROV_DEFAULT, pkey, NULL) > 0)
+    if (mctx != NULL && pkey != NULL &&
+        init(mctx, NULL, NULL, prov_libctx(ctx->prov), PROV_DEFAULT, pkey, NULL) > 0)
         return mctx;
     EVP_MD_CTX_free(mctx);
     prov_fail(ctx->prov, HSM_ERR_CRYPTO, "the default provider does not take this %s key",
@@ -137,7 +139,8 @@ static EVP_MD_CTX *forward_message(struct sig_ctx *ctx, EVP_PKEY *pkey, message_
     return NULL;
 }
 
-static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize, struct hsm_bytes in)
+static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                     struct hsm_bytes in)
 {
     EVP_MD_CTX *mctx = forward_message(ctx, ctx->key->soft, EVP_DigestSignInit_ex);
     int ok;
@@ -148,8 +151,8 @@ static int sign_soft(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, si
     return ok;
 }
 
-static int eddsa_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsize, const unsigned char *tbs,
-                      size_t tbslen)
+static int eddsa_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                      const unsigned char *tbs, size_t tbslen)
 {
     struct sig_ctx *ctx = vctx;
 
@@ -160,7 +163,8 @@ static int eddsa_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sig
     return sig_sign_input(ctx, sig, siglen, sigsize, (struct hsm_bytes){ tbs, tbslen });
 }
 
-static int eddsa_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsigned char *tbs, size_t tbslen)
+static int eddsa_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsigned char *tbs,
+                        size_t tbslen)
 {
     struct sig_ctx *ctx = vctx;
     EVP_MD_CTX *mctx;
@@ -212,10 +216,12 @@ static int eddsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
         return 1;
     p = OSSL_PARAM_locate_const(params, PARAM_INSTANCE);
     if (p != NULL && (!sig_param_text(p, name, sizeof(name)) || OPENSSL_strcasecmp(name, pure) != 0))
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "of EdDSA's instances this key does %s only, not the ph and ctx ones", pure);
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "of EdDSA's instances this key does %s only, not the ph and ctx ones", pure);
     p = OSSL_PARAM_locate_const(params, PARAM_CONTEXT);
     if (p != NULL && p->data_size != 0)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "%s with a context string is not supported; leave it empty", pure);
+        return prov_fail(ctx->prov, HSM_ERR_MECH, "%s with a context string is not supported; leave it empty",
+                         pure);
     return 1;
 }
 
@@ -230,26 +236,28 @@ static const OSSL_PARAM *eddsa_settable_ctx_params(void *vctx, void *provctx)
     return settable;
 }
 
-/* One table that both sets of pair rules accept: before 3.4, `sign` goes with `sign_init`; since, with either init. No
- * streaming functions: libcrypto then refuses streaming by itself. */
+/* One table that both sets of pair rules accept: before 3.4, `sign` goes with `sign_init`; since, with either
+ * init. No streaming functions: libcrypto then refuses streaming by itself. */
 #define EDDSA_FUNCTIONS                                                                                      \
     { OSSL_FUNC_SIGNATURE_SIGN_INIT, (void (*)(void))eddsa_sign_init },                                      \
-    { OSSL_FUNC_SIGNATURE_SIGN, (void (*)(void))eddsa_sign },                                                \
-    { SIG_FUNC_SIGN_MESSAGE_INIT, (void (*)(void))eddsa_sign_message_init },                                 \
-    { OSSL_FUNC_SIGNATURE_VERIFY_INIT, (void (*)(void))eddsa_verify_init },                                  \
-    { OSSL_FUNC_SIGNATURE_VERIFY, (void (*)(void))eddsa_verify },                                            \
-    { SIG_FUNC_VERIFY_MESSAGE_INIT, (void (*)(void))eddsa_verify_message_init },                             \
-    { OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, (void (*)(void))eddsa_digest_sign_init },                        \
-    { OSSL_FUNC_SIGNATURE_DIGEST_SIGN, (void (*)(void))eddsa_sign },                                         \
-    { OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT, (void (*)(void))eddsa_digest_verify_init },                    \
-    { OSSL_FUNC_SIGNATURE_DIGEST_VERIFY, (void (*)(void))eddsa_verify },                                     \
-    { OSSL_FUNC_SIGNATURE_DUPCTX, (void (*)(void))sig_dupctx },                                              \
-    { OSSL_FUNC_SIGNATURE_FREECTX, (void (*)(void))sig_freectx },                                            \
-    { OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, (void (*)(void))eddsa_get_ctx_params },                            \
-    { OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS, (void (*)(void))eddsa_gettable_ctx_params },                  \
-    { OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, (void (*)(void))eddsa_set_ctx_params },                            \
-    { OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS, (void (*)(void))eddsa_settable_ctx_params },                  \
-    { 0, NULL }
+        { OSSL_FUNC_SIGNATURE_SIGN, (void (*)(void))eddsa_sign },                                            \
+        { SIG_FUNC_SIGN_MESSAGE_INIT, (void (*)(void))eddsa_sign_message_init },                             \
+        { OSSL_FUNC_SIGNATURE_VERIFY_INIT, (void (*)(void))eddsa_verify_init },                              \
+        { OSSL_FUNC_SIGNATURE_VERIFY, (void (*)(void))eddsa_verify },                                        \
+        { SIG_FUNC_VERIFY_MESSAGE_INIT, (void (*)(void))eddsa_verify_message_init },                         \
+        { OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, (void (*)(void))eddsa_digest_sign_init },                    \
+        { OSSL_FUNC_SIGNATURE_DIGEST_SIGN, (void (*)(void))eddsa_sign },                                     \
+        { OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT, (void (*)(void))eddsa_digest_verify_init },                \
+        { OSSL_FUNC_SIGNATURE_DIGEST_VERIFY, (void (*)(void))eddsa_verify },                                 \
+        { OSSL_FUNC_SIGNATURE_DUPCTX, (void (*)(void))sig_dupctx },                                          \
+        { OSSL_FUNC_SIGNATURE_FREECTX, (void (*)(void))sig_freectx },                                        \
+        { OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, (void (*)(void))eddsa_get_ctx_params },                        \
+        { OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS, (void (*)(void))eddsa_gettable_ctx_params },              \
+        { OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS, (void (*)(void))eddsa_set_ctx_params },                        \
+        { OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS, (void (*)(void))eddsa_settable_ctx_params },              \
+    {                                                                                                        \
+        0, NULL                                                                                              \
+    }
 
 const OSSL_DISPATCH prov_eddsa25519_signature_functions[] = {
     { OSSL_FUNC_SIGNATURE_NEWCTX, (void (*)(void))ed25519_newctx },

@@ -66,7 +66,7 @@ static const char *word_text(const struct word *words, int value)
     return NULL;
 }
 
-/* A parameter that arrives as a number from C programs and as a word or a number in text from command lines. */
+/* A parameter that comes as a number from C programs, and as a word or a number in text from command lines. */
 static bool read_word(const OSSL_PARAM *p, const struct word *words, int *value)
 {
     char text[SIG_NAME_MAX], *end = NULL;
@@ -113,7 +113,7 @@ static int hash_len(const struct sig_ctx *ctx)
     return ctx->md == NULL ? 0 : EVP_MD_get_size(ctx->md);
 }
 
-/* RFC 8017 9.1.1: emLen - hLen - 2, emLen being the bytes of modBits - 1. Negative: the digest is too long for the key. */
+/* RFC 8017 9.1.1: emLen - hLen - 2, emLen being the bytes of modBits - 1. Negative: too long a digest. */
 static int max_salt_len(const struct sig_ctx *ctx)
 {
     int bits = ctx->key->soft != NULL ? EVP_PKEY_get_bits(ctx->key->soft) : (int)ctx->key->kind.bits;
@@ -166,13 +166,15 @@ static int apply_restrictions(struct sig_ctx *ctx, struct hsm_bytes der)
     }
     RSA_PSS_PARAMS_free(pss);
     if (hash == HSM_HASH_NONE || ctx->rsa.mgf1_hash == HSM_HASH_NONE || salt_len < 0)
-        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE, "the restrictions inside this RSA-PSS key are not understood");
+        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE,
+                         "the restrictions inside this RSA-PSS key are not understood");
     ctx->rsa.mgf1_given = true;
     if (!sig_set_digest(ctx, hsm_hash_name(hash)))
         return 0;
     if (salt_len > max_salt_len(ctx))
-        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE, "this RSA-PSS key asks for a salt of %ld bytes; it has room for %d",
-                         salt_len, max_salt_len(ctx));
+        return prov_fail(ctx->prov, HSM_ERR_KEY_TYPE,
+                         "this RSA-PSS key asks for a salt of %ld bytes; it has room for %d", salt_len,
+                         max_salt_len(ctx));
     ctx->rsa.salt_len = ctx->rsa.min_salt_len = (int)salt_len;
     return 1;
 }
@@ -202,9 +204,11 @@ static int rsa_check_digest(struct sig_ctx *ctx, const EVP_MD *md, enum hsm_hash
     if (hash == HSM_HASH_NONE)
         return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA signatures cannot carry digest %s; use SHA-256", name);
     if (ctx->rsa.pad_mode == RSA_NO_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA without padding takes no digest; choose pad-mode pkcs1 or pss");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "RSA without padding takes no digest; choose pad-mode pkcs1 or pss");
     if (is_restricted(ctx) && hash != ctx->hash)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "this RSA-PSS key is restricted to digest %s; %s is not allowed",
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "this RSA-PSS key is restricted to digest %s; %s is not allowed",
                          hsm_hash_name(ctx->hash), name);
     return 1;
 }
@@ -223,12 +227,14 @@ static int resolve_salt_len(struct sig_ctx *ctx)
     else if (len < 0)
         len = max;
     if (max < 0 || len > max) {
-        prov_fail(ctx->prov, HSM_ERR_MECH, "a PSS salt of %d bytes does not fit this RSA key with %s; at most %d do", len,
+        prov_fail(ctx->prov, HSM_ERR_MECH,
+                  "a PSS salt of %d bytes does not fit this RSA key with %s; at most %d do", len,
                   EVP_MD_get0_name(ctx->md), max < 0 ? 0 : max);
         return -1;
     }
     if (len < ctx->rsa.min_salt_len) {
-        prov_fail(ctx->prov, HSM_ERR_MECH, "this RSA-PSS key is restricted to salts of at least %d bytes; %d were asked for",
+        prov_fail(ctx->prov, HSM_ERR_MECH,
+                  "this RSA-PSS key is restricted to salts of at least %d bytes; %d were asked for",
                   ctx->rsa.min_salt_len, len);
         return -1;
     }
@@ -242,9 +248,10 @@ static int check_input_len(struct sig_ctx *ctx, size_t tbs_len)
     if (tbs_len == want)
         return 1;
     if (ctx->rsa.pad_mode == RSA_NO_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "RSA without padding takes exactly %zu bytes, not %zu", want, tbs_len);
-    return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "RSA signature input has %zu bytes, a digest of %s has %zu", tbs_len,
-                     EVP_MD_get0_name(ctx->md), want);
+        return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "RSA without padding takes exactly %zu bytes, not %zu",
+                         want, tbs_len);
+    return prov_fail(ctx->prov, HSM_ERR_DATA_LEN, "RSA signature input has %zu bytes, a digest of %s has %zu",
+                     tbs_len, EVP_MD_get0_name(ctx->md), want);
 }
 
 static int pss_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
@@ -252,7 +259,8 @@ static int pss_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
     int salt_len;
 
     if (ctx->md == NULL)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA-PSS needs to know its digest: set `digest`, e.g. to sha256");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "RSA-PSS needs to know its digest: set `digest`, e.g. to sha256");
     if (!check_input_len(ctx, tbs_len) || (salt_len = resolve_salt_len(ctx)) < 0)
         return 0;
     *mech = (struct hsm_mech){ HSM_MECH_RSA_PSS, ctx->hash, mgf1_hash(ctx), (unsigned)salt_len };
@@ -269,7 +277,8 @@ static int rsa_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
         return check_input_len(ctx, tbs_len);
     default:
         *mech = (struct hsm_mech){ .type = HSM_MECH_RSA_PKCS1, .hash = ctx->hash };
-        return ctx->md == NULL || check_input_len(ctx, tbs_len); /* without a digest any bytes, as TLS 1.1 does */
+        /* without a digest any bytes, as TLS 1.1 does */
+        return ctx->md == NULL || check_input_len(ctx, tbs_len);
     }
 }
 
@@ -282,7 +291,8 @@ static int rsa_forward(struct sig_ctx *ctx, EVP_PKEY_CTX *pctx)
 
     *p++ = OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PAD_MODE, &ctx->rsa.pad_mode);
     if (ctx->md != NULL)
-        *p++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST, (char *)EVP_MD_get0_name(ctx->md), 0);
+        *p++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST,
+                                                (char *)EVP_MD_get0_name(ctx->md), 0);
     if (ctx->rsa.pad_mode == RSA_PKCS1_PSS_PADDING && ctx->md != NULL) {
         if (ctx->op == SIG_OP_SIGN && (salt_len = resolve_salt_len(ctx)) < 0)
             return 0;
@@ -325,8 +335,8 @@ static int read_request(struct sig_ctx *ctx, const OSSL_PARAM params[], struct r
         else if (strcmp(p->key, OSSL_SIGNATURE_PARAM_MGF1_DIGEST) == 0)
             ok = sig_param_text(p, req->mgf1, sizeof(req->mgf1));
         if (!ok)
-            return prov_fail(ctx->prov, HSM_ERR_ARGUMENT, "RSA signature parameter %s has a value that is not understood",
-                             p->key);
+            return prov_fail(ctx->prov, HSM_ERR_ARGUMENT,
+                             "RSA signature parameter %s has a value that is not understood", p->key);
     }
     return 1;
 }
@@ -334,12 +344,14 @@ static int read_request(struct sig_ctx *ctx, const OSSL_PARAM params[], struct r
 static int check_pad_mode(struct sig_ctx *ctx, int pad_mode)
 {
     if (pad_mode != RSA_PKCS1_PADDING && pad_mode != RSA_PKCS1_PSS_PADDING && pad_mode != RSA_NO_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA padding mode %s is not for signatures here; use pkcs1, pss or none",
-                         word_text(pad_modes, pad_mode) != NULL ? word_text(pad_modes, pad_mode) : "of this number");
+        return prov_fail(
+            ctx->prov, HSM_ERR_MECH, "RSA padding mode %s is not for signatures here; use pkcs1, pss or none",
+            word_text(pad_modes, pad_mode) != NULL ? word_text(pad_modes, pad_mode) : "of this number");
     if (ctx->key->type == HSM_KEY_RSA_PSS && pad_mode != RSA_PKCS1_PSS_PADDING)
         return prov_fail(ctx->prov, HSM_ERR_MECH, "an RSA-PSS key signs with PSS padding only");
     if (ctx->op == SIG_OP_RECOVER && pad_mode == RSA_PKCS1_PSS_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "nothing can be recovered from a PSS signature; use verify");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "nothing can be recovered from a PSS signature; use verify");
     return 1;
 }
 
@@ -363,7 +375,8 @@ static int set_mgf1(struct sig_ctx *ctx, const char *name)
     if (md == NULL || hash == HSM_HASH_NONE)
         return prov_fail(ctx->prov, HSM_ERR_MECH, "MGF1 cannot be made with digest %s; use SHA-256", name);
     if (is_restricted(ctx) && hash != ctx->rsa.mgf1_hash)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "this RSA-PSS key is restricted to MGF1 with %s; %s is not allowed",
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "this RSA-PSS key is restricted to MGF1 with %s; %s is not allowed",
                          hsm_hash_name(ctx->rsa.mgf1_hash), name);
     ctx->rsa.mgf1_hash = hash;
     ctx->rsa.mgf1_given = true;
@@ -383,9 +396,11 @@ static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
     if (req.salt_given && !check_salt(ctx, &req))
         return 0;
     if (req.mgf1[0] != '\0' && req.pad_mode != RSA_PKCS1_PSS_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "an MGF1 digest goes with PSS only; set pad-mode pss first");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "an MGF1 digest goes with PSS only; set pad-mode pss first");
     if (req.pad_mode == RSA_NO_PADDING && ctx->md != NULL)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA without padding takes no digest; choose pad-mode pkcs1 or pss");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "RSA without padding takes no digest; choose pad-mode pkcs1 or pss");
     ctx->rsa.pad_mode = req.pad_mode;
     ctx->rsa.salt_len = req.salt_len;
     digest = req.digest;
@@ -421,12 +436,14 @@ static int get_algorithm_id(struct sig_ctx *ctx, OSSL_PARAM *p)
     int salt_len;
 
     if (ctx->rsa.pad_mode == RSA_NO_PADDING)
-        return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA without padding has no algorithm identifier; use pkcs1 or pss");
+        return prov_fail(ctx->prov, HSM_ERR_MECH,
+                         "RSA without padding has no algorithm identifier; use pkcs1 or pss");
     if (ctx->rsa.pad_mode == RSA_PKCS1_PADDING) {
         st = algid_rsa_pkcs1(ctx->hash, &buf);
     } else {
         if (ctx->md == NULL)
-            return prov_fail(ctx->prov, HSM_ERR_MECH, "RSA-PSS has no algorithm identifier before its digest is set");
+            return prov_fail(ctx->prov, HSM_ERR_MECH,
+                             "RSA-PSS has no algorithm identifier before its digest is set");
         if ((salt_len = resolve_salt_len(ctx)) < 0)
             return 0;
         st = algid_rsa_pss(ctx->hash, mgf1_hash(ctx), (unsigned)salt_len, &buf);
@@ -442,7 +459,8 @@ static int rsa_get_ctx_params(void *vctx, OSSL_PARAM *params)
     const char *mgf1 = hsm_hash_name(mgf1_hash(ctx));
     OSSL_PARAM *p;
 
-    if ((p = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_ALGORITHM_ID)) != NULL && !get_algorithm_id(ctx, p))
+    if ((p = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_ALGORITHM_ID)) != NULL &&
+        !get_algorithm_id(ctx, p))
         return 0;
     p = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_PAD_MODE);
     if (p != NULL && !write_word(p, pad_modes, ctx->rsa.pad_mode))
@@ -492,8 +510,8 @@ static int rsa_verify_recover_init(void *ctx, void *key, const OSSL_PARAM params
     return sig_init(ctx, key, SIG_OP_RECOVER) && rsa_set_ctx_params(ctx, params);
 }
 
-static int rsa_verify_recover(void *vctx, unsigned char *rout, size_t *routlen, size_t routsize, const unsigned char *sig,
-                              size_t siglen)
+static int rsa_verify_recover(void *vctx, unsigned char *rout, size_t *routlen, size_t routsize,
+                              const unsigned char *sig, size_t siglen)
 {
     struct sig_ctx *ctx = vctx;
     EVP_PKEY_CTX *pctx;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * OSSL_STORE for "hsm:" URIs: keys, public keys and certificates of one token or of all. The tokens are searched at the
- * first load(); what was found is handed out one by one, private keys before certificates.
+ * OSSL_STORE for "hsm:" URIs: keys, public keys and certificates of one token or of all. The tokens are
+ * searched at the first load(); what was found is handed out one by one, private keys before certificates.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +22,8 @@
 
 /* Function numbers that OpenSSL 3.0 does not know and therefore ignores. Source: core_dispatch.h of 3.2 */
 enum { STORE_FUNC_OPEN_EX = 10 };
-typedef void *store_open_ex_fn(void *provctx, const char *uri, const OSSL_PARAM params[], OSSL_PASSPHRASE_CALLBACK *pw_cb,
-                               void *pw_arg);
+typedef void *store_open_ex_fn(void *provctx, const char *uri, const OSSL_PARAM params[],
+                               OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg);
 
 static OSSL_FUNC_store_open_fn store_open;
 static store_open_ex_fn store_open_ex;
@@ -35,8 +35,8 @@ static OSSL_FUNC_store_close_fn store_close;
 static OSSL_FUNC_store_export_object_fn store_export_object;
 
 struct entry {
-    size_t token;         /* index of its token */
-    int type;             /* OSSL_STORE_INFO_* it is handed out as */
+    size_t token; /* index of its token */
+    int type;     /* OSSL_STORE_INFO_* it is handed out as */
     struct hsm_object obj;
 };
 
@@ -87,8 +87,8 @@ static void *store_open(void *provctx, const char *uri)
 }
 
 /* The PIN is asked for when a private key was found, not before. */
-static void *store_open_ex(void *provctx, const char *uri, const OSSL_PARAM params[], OSSL_PASSPHRASE_CALLBACK *pw_cb,
-                           void *pw_arg)
+static void *store_open_ex(void *provctx, const char *uri, const OSSL_PARAM params[],
+                           OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     struct store_ctx *ctx = store_open(provctx, uri);
 
@@ -172,8 +172,8 @@ static int store_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 
     for (const OSSL_PARAM *p = params; p != NULL && p->key != NULL; p++)
         if (!set_param(ctx, p))
-            return prov_fail(ctx->prov, HSM_ERR_ARGUMENT, "hsm: URIs cannot be searched by %s, or its value is not understood",
-                             p->key);
+            return prov_fail(ctx->prov, HSM_ERR_ARGUMENT,
+                             "hsm: URIs cannot be searched by %s, or its value is not understood", p->key);
     return 1;
 }
 
@@ -195,7 +195,8 @@ static hsm_status add_entry(void *arg, struct hsm_token *tok, const struct hsm_o
     struct store_ctx *ctx = arg;
     size_t room = ctx->room == 0 ? 4 : 2 * ctx->room;
 
-    if (obj->cls == HSM_CLASS_DATA || (ctx->search.alias[0] != '\0' && strcmp(ctx->search.alias, obj->label) != 0))
+    if (obj->cls == HSM_CLASS_DATA ||
+        (ctx->search.alias[0] != '\0' && strcmp(ctx->search.alias, obj->label) != 0))
         return HSM_OK;
     if (ctx->count == ctx->room) {
         struct entry *more = realloc(ctx->entries, room * sizeof(*more));
@@ -219,7 +220,8 @@ static bool type_is(const struct store_ctx *ctx, enum hsm_uri_type a, enum hsm_u
     return ctx->uri.type == HSM_URI_TYPE_ANY || ctx->uri.type == a || ctx->uri.type == b;
 }
 
-/* What kinds to hand out, in this order. A private key also answers for its public half, if that was asked for. */
+/* What kinds to hand out, in this order. A private key also answers for its public half, if that was asked
+ * for. */
 static bool wants(const struct store_ctx *ctx, int info_type)
 {
     switch (info_type) {
@@ -300,7 +302,8 @@ static const char *wanted_thing(const struct store_ctx *ctx)
         return "public key";
     if (expect == OSSL_STORE_INFO_CERT || (expect == 0 && ctx->uri.type == HSM_URI_TYPE_CERT))
         return "certificate";
-    return expect == 0 || expect == OSSL_STORE_INFO_NAME ? "key or certificate" : "object of the kind asked for";
+    return expect == 0 || expect == OSSL_STORE_INFO_NAME ? "key or certificate"
+                                                         : "object of the kind asked for";
 }
 
 static int raise_nothing(struct store_ctx *ctx, hsm_status st)
@@ -312,7 +315,8 @@ static int raise_nothing(struct store_ctx *ctx, hsm_status st)
         return prov_raise(ctx->prov, st);
     if (hsm_uri_format(&ctx->uri, &out) != HSM_OK)
         text[0] = '\0';
-    return prov_fail(ctx->prov, HSM_ERR_NO_OBJECT, "%s: no such %s%s; see `hsmctl key list` and `hsmctl cert list`", text,
+    return prov_fail(ctx->prov, HSM_ERR_NO_OBJECT,
+                     "%s: no such %s%s; see `hsmctl key list` and `hsmctl cert list`", text,
                      wanted_thing(ctx), is_cert_search(&ctx->search) ? " with that name or number" : "");
 }
 
@@ -329,8 +333,8 @@ static void entry_uri(const struct store_ctx *ctx, const struct entry *e, struct
     uri->type = e->obj.cls == HSM_CLASS_CERT ? HSM_URI_TYPE_CERT : HSM_URI_TYPE_PRIVATE;
 }
 
-static int hand_out_key(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb, void *object_arg,
-                        OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int hand_out_key(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb,
+                        void *object_arg, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
 {
     struct prov_key *key = NULL;
     struct hsm_uri uri;
@@ -342,14 +346,16 @@ static int hand_out_key(struct store_ctx *ctx, const struct entry *e, OSSL_CALLB
     hsm_uri_clear(&uri);
     if (st != HSM_OK)
         return prov_raise(ctx->prov, st);
-    if (!ctx->asked_pin && (is_named(ctx) || ctx->expect == OSSL_STORE_INFO_PKEY) && hsm_key_wants_pin(key->key, true)) {
+    if (!ctx->asked_pin && (is_named(ctx) || ctx->expect == OSSL_STORE_INFO_PKEY) &&
+        hsm_key_wants_pin(key->key, true)) {
         ctx->asked_pin = true;
         prov_ask_pin(ctx->prov, key->key, pw_cb, pw_arg);
     }
     {
         OSSL_PARAM params[] = {
             OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-            OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)prov_key_type_name(key->type), 0),
+            OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE,
+                                             (char *)prov_key_type_name(key->type), 0),
             OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &key, sizeof(key)),
             OSSL_PARAM_construct_end(),
         };
@@ -376,7 +382,8 @@ static int hand_out_public(struct entry *e, OSSL_CALLBACK *object_cb, void *obje
     return object_cb(params, object_arg);
 }
 
-static hsm_status describe(const struct store_ctx *ctx, const struct entry *e, char name[HSM_URI_MAX + 1], char what[64])
+static hsm_status describe(const struct store_ctx *ctx, const struct entry *e, char name[HSM_URI_MAX + 1],
+                           char what[64])
 {
     struct hsm_buf out = { .ptr = (uint8_t *)name, .cap = HSM_URI_MAX + 1 };
     char kind[32];
@@ -393,7 +400,8 @@ static hsm_status describe(const struct store_ctx *ctx, const struct entry *e, c
     return st;
 }
 
-static int hand_out_name(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb, void *object_arg)
+static int hand_out_name(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb,
+                         void *object_arg)
 {
     char name[HSM_URI_MAX + 1], what[64];
     int type = OSSL_OBJECT_NAME;
@@ -443,7 +451,8 @@ static bool matches(const struct search *s, struct hsm_bytes der)
         return true;
     ERR_set_mark();
     cert = d2i_X509(NULL, &in, (long)der.len);
-    ok = cert != NULL && (s->subject == NULL || X509_NAME_cmp(s->subject, X509_get_subject_name(cert)) == 0) &&
+    ok = cert != NULL &&
+         (s->subject == NULL || X509_NAME_cmp(s->subject, X509_get_subject_name(cert)) == 0) &&
          (s->issuer == NULL || X509_NAME_cmp(s->issuer, X509_get_issuer_name(cert)) == 0) &&
          (s->serial == NULL || matches_serial(cert, s->serial));
     ERR_pop_to_mark();
@@ -451,7 +460,8 @@ static bool matches(const struct search *s, struct hsm_bytes der)
     return ok;
 }
 
-/* Drop the certificates that do not fit a search by name or number; the others were kept from entering the list. */
+/* Drop the certificates that do not fit a search by name or number; the others were kept from entering the
+ * list. */
 static hsm_status filter_certs(struct store_ctx *ctx)
 {
     size_t kept = 0;
@@ -471,7 +481,8 @@ static hsm_status filter_certs(struct store_ctx *ctx)
     return st;
 }
 
-static int hand_out_cert(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb, void *object_arg)
+static int hand_out_cert(struct store_ctx *ctx, const struct entry *e, OSSL_CALLBACK *object_cb,
+                         void *object_arg)
 {
     struct hsm_buf der = { NULL, 0, 0 };
     int type = OSSL_OBJECT_CERT, ok;
@@ -506,7 +517,8 @@ static int search_once(struct store_ctx *ctx)
     return ctx->count != 0 ? 1 : raise_nothing(ctx, st);
 }
 
-static int store_load(void *vctx, OSSL_CALLBACK *object_cb, void *object_arg, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_arg)
+static int store_load(void *vctx, OSSL_CALLBACK *object_cb, void *object_arg, OSSL_PASSPHRASE_CALLBACK *pw_cb,
+                      void *pw_arg)
 {
     struct store_ctx *ctx = vctx;
     struct entry *e;
@@ -534,11 +546,11 @@ static int store_eof(void *vctx)
 }
 
 /*
- * libcrypto asks for this first, to move the key into the default provider. Only private keys are handed out by
- * reference, and they stay: an export of the public half alone would end as "missing private key".
+ * libcrypto asks for this first, to move the key into the default provider. Only private keys are handed out
+ * by reference, and they stay: an export of the public half alone would end as "missing private key".
  */
-static int store_export_object(void *ctx, const void *reference, size_t reference_sz, OSSL_CALLBACK *export_cb,
-                               void *export_arg)
+static int store_export_object(void *ctx, const void *reference, size_t reference_sz,
+                               OSSL_CALLBACK *export_cb, void *export_arg)
 {
     return 0;
 }

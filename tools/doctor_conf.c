@@ -120,17 +120,16 @@ void check_file(struct doctor *d)
 void check_syntax(struct doctor *d)
 {
     char reason[256];
-    long line = 0;
 
     d->conf = NCONF_new(NULL);
-    if (d->conf != NULL && NCONF_load(d->conf, d->path, &line) > 0) {
+    if (d->conf != NULL && NCONF_load(d->conf, d->path, NULL) > 0) {
         d->facts |= HAVE_CONF;
         doctor_say(d, VERDICT_OK, NULL, "the file parses");
         return;
     }
     doctor_openssl_error(reason, sizeof(reason));
     doctor_say(d, VERDICT_FAIL, "correct that line; until then every program ignores the whole file",
-               "%s, line %ld: %s", d->path, line, reason);
+               "%s: %s", d->path, reason);
 }
 
 /* ---- the way from openssl_conf to the section --------------------------------------------------------- */

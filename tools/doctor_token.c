@@ -100,6 +100,16 @@ void check_token_file(struct doctor *d)
         judge_token_file(d, hsm_token_spec(d->t->ctx, i));
 }
 
+/* Where `pin change --generate-pin` stages the new PIN: it stays only if that was cut off by a crash. */
+static void look_for_staged_pin(struct doctor *d, const char *path)
+{
+    char staged[PATH_MAX];
+
+    if (snprintf(staged, sizeof(staged), "%s.new", path) < (int)sizeof(staged) && access(staged, F_OK) == 0)
+        doctor_say(d, VERDICT_WARN, "if the PIN file is refused, move this one over it, else delete it",
+                   "%s is left over from an interrupted PIN change", staged);
+}
+
 static void judge_pin_file(struct doctor *d, const char *path)
 {
     struct stat sb;
@@ -117,6 +127,7 @@ static void judge_pin_file(struct doctor *d, const char *path)
     if (path[0] != '/')
         doctor_say(d, VERDICT_WARN, "name it by its whole path",
                    "PIN file %s is relative: services run elsewhere", path);
+    look_for_staged_pin(d, path);
     judge_directory(d, path);
 }
 

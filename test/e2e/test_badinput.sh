@@ -107,7 +107,7 @@ if command -v sqlite3 >/dev/null; then
 fi
 HSM_TOKEN=floppy:/dev/fd0 says 1 'unknown driver' "driver 'floppy'" key list
 HSM_TOKEN=nonsense says 1 'no token specification' "'nonsense' names no driver.*HSM_TOKEN" key list
-HSM_TOKEN=nonsense openssl_says 'no token specification, openssl' "'nonsense' names no driver" --log-only sign
+HSM_TOKEN=nonsense fails 'no token specification, openssl' 'error' sign
 
 size=$(stat -c %s "$token_file")
 head -c $((size / 2)) "$token_file" >"$work/cut.db"
@@ -161,9 +161,9 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=1m,mode=755 tmpfs "$work/small" 
     ok 'with room again, it can be written' hsmctl data put big "$work/big"
     ok 'and deleted' hsmctl data delete big --yes
     mount -o remount,ro "$work/small"
-    says 1 'read-only file system' 'read-only' key generate x --type ec:P-256
+    says 1 'read-only file system' "$work/small/token.db.*(read-only|cannot be written)" key generate x --type ec:P-256
     unchanged 'read-only file system'
-    openssl_says 'read-only file system, openssl' 'read-only' openssl genpkey -algorithm EC -pkeyopt group:P-256 -propquery provider=hsm -out "$work/x"
+    openssl_says 'read-only file system, openssl' 'read-only|cannot be written' openssl genpkey -algorithm EC -pkeyopt group:P-256 -propquery provider=hsm -out "$work/x"
     HSM_PIN_SOURCE=file:$work/wrong says 1 'wrong PIN on a read-only token' 'PIN' data get note
 else
     echo 'SKIP: no tmpfs can be mounted here: disk full, read-only file system'
@@ -174,15 +174,15 @@ if [ "$(id -u)" != 0 ]; then
     cp "$token_file" "$work/ro/token.db"
     chmod 400 "$work/ro/token.db"
     chmod 500 "$work/ro"
-    HSM_TOKEN=soft:$work/ro/token.db says 1 'read-only token file' 'read-only|denied' key generate x --type ec:P-256
+    HSM_TOKEN=soft:$work/ro/token.db says 1 'read-only token file' "$work/ro/token.db.*(read-only|cannot be written)" key generate x --type ec:P-256
     chmod 000 "$work/ro/token.db"
-    HSM_TOKEN=soft:$work/ro/token.db says 1 'token file of somebody else' "$work/ro/token.db.*denied|denied.*$work/ro/token.db" key list
+    HSM_TOKEN=soft:$work/ro/token.db says 1 'token file of somebody else' "$work/ro/token.db.*may not be opened by uid" key list
     chmod 700 "$work/ro"
 fi
 
 # ---- objects -----------------------------------------------------------------------------------------------------
 says 1 'unknown key' "no key 'nobody' on token 'token'.*hsmctl key list" key show nobody
-openssl_says 'unknown key, openssl' "no key 'nobody'" sign hsm:nobody
+openssl_says 'unknown key, openssl' 'hsm:object=nobody: no such private key; see .hsmctl key list' sign hsm:nobody
 hsmctl key generate gone --type ec:P-256 >"$work/out"
 hsmctl key ref gone -o "$work/gone.ref"
 hsmctl key delete gone --yes
@@ -209,7 +209,7 @@ sed 's/^pin-source/pin_source/' "$OPENSSL_CONF" >"$work/unknown.cnf"
 says 1 'unknown configuration key' "key 'pin_source' is not known.*$work/unknown.cnf" --config "$work/unknown.cnf" key list
 sed '/^\[hsm_sect\]/a log-level = loud' "$OPENSSL_CONF" >"$work/loud.cnf"
 says 1 'unknown value' "log-level = loud.*$work/loud.cnf" --config "$work/loud.cnf" key list
-OPENSSL_CONF=$work/loud.cnf openssl_says 'unknown value, openssl' 'log-level = loud' sign
+OPENSSL_CONF=$work/loud.cnf openssl_says 'unknown value, openssl' 'log-level = loud' --log-only sign
 says 1 'configuration file missing' "$work/nowhere.cnf" --config "$work/nowhere.cnf" key list
 echo '[x' >"$work/syntax.cnf"
 says 1 'configuration file damaged' "$work/syntax.cnf.*line" --config "$work/syntax.cnf" key list
@@ -219,6 +219,7 @@ for uri in 'hsm:colour=red' 'hsm:object=a;object=b' 'hsm:object=%zz' 'hsm:object
     'hsm:' "hsm:object=$(printf 'x%.0s' {1..300})" 'hsm:object=web?pin-value=secret-pin&pin-value=x'; do
     says 1 "bad URI ${uri:0:40}" '.' key show "$uri"
     grep -q 'secret-pin' "$work/err" && report 'NOT OK' 'the PIN of a URI is never repeated' "$work/err"
+    [ "$uri" = hsm: ] && continue # to openssl that is a listing of the whole token, of which it takes the first key
     fails "bad URI ${uri:0:40}, openssl" 'error|unable|Could not' sign "$uri"
 done
 

@@ -134,7 +134,7 @@ config "s|^pin-source = .*|pin-source = file:$work/pin#1|"
 finds 'a hash sign in a value' warn pin-text '# in the middle'
 config '/^\[hsm_sect\]/a pin = 1234'
 finds 'a PIN in the file' fail pin-text 'holds a PIN'
-config '/^\[hsm_sect\]/a log = file:/tmp/$x' '/^\[hsm_sect\]/a x = 1'
+config '/^\[hsm_sect\]/a x = 1' '/^\[hsm_sect\]/a log = file:/tmp/$x'
 finds 'a dollar sign in a value' warn pin-text 'is expanded'
 
 # ---- the rest of the file ----------------------------------------------------------------------------------------
@@ -182,6 +182,9 @@ chmod 600 "$work/board/token.db"
 chmod 644 "$pin_file"
 finds 'a PIN file that everybody can read' fail pin-source 'open to everybody'
 chmod 600 "$pin_file"
+touch "$pin_file.new"
+finds 'a PIN change that was interrupted' warn pin-source 'interrupted PIN change'
+rm "$pin_file.new"
 chmod 777 "$work/board"
 finds 'a directory that everybody can write' fail token-file 'can replace'
 chmod 755 "$work/board"

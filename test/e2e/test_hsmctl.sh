@@ -274,7 +274,9 @@ if command -v expect >/dev/null; then
     cat >prompt.exp <<'END'
 set timeout 20
 log_user 1
-proc must {text} { expect { -ex $text {} timeout { puts "no '$text'"; exit 3 } eof { puts "ended before '$text'"; exit 4 } } }
+proc must {text} {
+    expect -ex $text {} timeout { puts "no '$text'"; exit 3 } eof { puts "ended before '$text'"; exit 4 }
+}
 spawn $env(hsmctl_path) -t soft:$env(work)/tty.db --pin-source prompt token init
 must "New PIN: "; send "tty-secret-1\r"; must "once more: "; send "tty-secret-1\r"
 expect eof; lassign [wait] _ _ _ code; if {$code != 0} { exit $code }
@@ -284,8 +286,9 @@ expect eof; lassign [wait] _ _ _ code; if {$code != 0} { exit $code }
 spawn $env(hsmctl_path) -t soft:$env(work)/tty.db key delete k
 must {[y/N]}; send "n\r"
 expect eof; lassign [wait] _ _ _ code; if {$code != 1} { exit 5 }
-spawn $env(hsmctl_path) -t soft:$env(work)/tty.db key delete k
+spawn $env(hsmctl_path) -t soft:$env(work)/tty.db --pin-source prompt key delete k
 must {[y/N]}; send "y\r"
+must "PIN of token 'token': "; send "tty-secret-1\r"
 expect eof; lassign [wait] _ _ _ code; if {$code != 0} { exit 6 }
 spawn $env(hsmctl_path) -t soft:$env(work)/tty.db random 4
 must "garble the terminal"
@@ -293,10 +296,17 @@ expect eof; lassign [wait] _ _ _ code; if {$code != 2} { exit 7 }
 END
     cat >signal.exp <<'END'
 set timeout 20
-spawn bash -c "trap : INT; $env(hsmctl_path) -t soft:$env(work)/tty.db --pin-source prompt pin change; echo status=\$?; stty -a"
+spawn $env(hsmctl_path) -t soft:$env(work)/tty.db --pin-source prompt pin change
+set tty $spawn_out(slave,name)
 expect "PIN of token" {} timeout { exit 3 }
+if {![regexp { -echo } [exec sh -c "stty -a <$tty"]]} { exit 6 }
+set holder [exec sleep 30 <$tty &]
 send "\003"
-expect -re {status=130.* echo} {} timeout { exit 4 } eof { exit 5 }
+set result [wait]
+set after [exec sh -c "stty -a <$tty"]
+exec kill $holder
+if {[lindex $result 5] ne "SIGINT"} { exit 4 }
+if {![regexp { echo } $after]} { exit 5 }
 END
     export work
     ok 'at a terminal: PIN asked twice, PIN asked, deletion asked' expect prompt.exp

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * A temporary token, a program's library context that has found it by its configuration file, and a plain context to
- * judge the results. What fails here fails the running test.
+ * A temporary token, a program's library context that has found it by its configuration file, and a plain
+ * context to judge the results. What fails here fails the running test.
  */
 #ifndef HSM_TEST_FIXTURE_H
 #define HSM_TEST_FIXTURE_H
@@ -30,7 +30,8 @@ struct fixture {
 
 #define FIXTURE_PIN "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-/** Directory, empty token, both contexts. Unchecked setups may call it: the keys then serve all tests of a case. */
+/** Directory, empty token, both contexts. Unchecked setups may call it: the keys then serve all tests of a
+ * case. */
 void fixture_open(struct fixture *fx);
 void fixture_close(struct fixture *fx);
 /** The first token again: after fork, before which it was opened. */
@@ -39,14 +40,15 @@ struct hsm_token *fixture_token(struct fixture *fx);
 /**
  * Write a configuration that activates the two providers, and load it into a new context.
  * @param order  "default hsm", "hsm default" or "hsm"
- * @param extra  further lines for the section of hsm, e.g. "pin-source = prompt\n"; NULL: the PIN file and the
- *               log. With `tokens = ` in it, the fixture's own `token` is left out
+ * @param extra  further lines for the section of hsm, e.g. "pin-source = prompt\n"; NULL: the PIN file and
+ * the log. With `tokens = ` in it, the fixture's own `token` is left out
  */
 OSSL_LIB_CTX *fixture_context(struct fixture *fx, const char *order, const char *extra);
 
 /** Generate in the token; @p kind as hsm_kind_parse() takes it. */
 void fixture_generate(struct fixture *fx, const char *label, const char *kind);
-/** A software key in the plain context; "rsa-pss:2048:SHA256:32" is one restricted to that digest and salt. */
+/** A software key in the plain context; "rsa-pss:2048:SHA256:32" is one restricted to that digest and salt.
+ */
 EVP_PKEY *fixture_software_key(struct fixture *fx, const char *kind);
 /** Put a software key into the token. */
 void fixture_import(struct fixture *fx, const char *label, EVP_PKEY *key);

@@ -121,6 +121,13 @@ static EVP_PKEY *load(const char *label)
     return key;
 }
 
+static unsigned test_number; /* counts where tests do not fork (CK_FORK=no) */
+
+static void next_test(void)
+{
+    test_number++;
+}
+
 /* A label of this test's own: tests are processes, and share one token. */
 static const char *fresh(const char *stem)
 {
@@ -128,7 +135,7 @@ static const char *fresh(const char *stem)
     static unsigned next;
     char *label = labels[next++ % 4];
 
-    (void)snprintf(label, sizeof(labels[0]), "%s-%ld", stem, (long)getpid());
+    (void)snprintf(label, sizeof(labels[0]), "%s-%ld-%u", stem, (long)getpid(), test_number);
     return label;
 }
 
@@ -432,7 +439,8 @@ END_TEST
 START_TEST(match_tells_keys_apart)
 {
     struct keymgmt k = open_keymgmt(kinds[_i].type);
-    void *a = new_token_object(&k, &kinds[_i], fresh("one")), *b = new_token_object(&k, &kinds[_i], fresh("other")), *pub = new_object(&k);
+    void *a = new_token_object(&k, &kinds[_i], fresh("one")), *b = new_token_object(&k, &kinds[_i], fresh("other"));
+    void *pub = new_object(&k);
     EVP_PKEY *one = load(fresh("one"));
 
     ck_assert_int_eq(import_from(&k, pub, 0x06, one, EVP_PKEY_PUBLIC_KEY), 1);
@@ -1255,6 +1263,7 @@ static TCase *new_case(Suite *s, const char *name)
     TCase *tc = tcase_create(name);
 
     tcase_add_unchecked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, next_test, NULL);
     tcase_set_timeout(tc, 120);
     suite_add_tcase(s, tc);
     return tc;

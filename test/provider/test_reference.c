@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Key references as files: what a program that only takes a key file is given. Every other file must load as if the
- * provider were not there, and a damaged reference must be refused in one clear line.
+ * Key references as files: what a program that only takes a key file is given. Every other file must load as
+ * if the provider were not there, and a damaged reference must be refused in one clear line.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,8 @@
 
 static struct fixture fx;
 
-static const char *const kinds[] = { "rsa:2048", "ec:P-256", "ec:P-521", "ec:secp256k1", "ed25519", "ed448", "x25519", "x448" };
+static const char *const kinds[] = { "rsa:2048", "ec:P-256", "ec:P-521", "ec:secp256k1",
+                                     "ed25519",  "ed448",    "x25519",   "x448" };
 
 enum { KIND_COUNT = sizeof(kinds) / sizeof(kinds[0]), DER_MAX = 8192 };
 
@@ -223,7 +224,8 @@ END_TEST
 START_TEST(der_encoder_writes_the_same_reference)
 {
     EVP_PKEY *key = key_of(1);
-    OSSL_ENCODER_CTX *ctx = OSSL_ENCODER_CTX_new_for_pkey(key, EVP_PKEY_KEYPAIR, "DER", "hsm-reference", NULL);
+    OSSL_ENCODER_CTX *ctx =
+        OSSL_ENCODER_CTX_new_for_pkey(key, EVP_PKEY_KEYPAIR, "DER", "hsm-reference", NULL);
     unsigned char *data = NULL, der[DER_MAX];
     size_t len = 0, want;
     char *pem = fixture_reference(key);
@@ -294,7 +296,8 @@ START_TEST(every_truncation_of_the_der_is_refused)
 }
 END_TEST
 
-/* Whatever a flipped bit makes of it, it is refused or it is a reference; a label or URI may change, the key may not. */
+/* Whatever a flipped bit makes of it, it is refused or it is a reference; a label or URI may change, the key
+ * may not. */
 START_TEST(every_flipped_byte_is_survived)
 {
     char *pem = reference_of(1);
@@ -328,12 +331,17 @@ static bool refused_with(const char *pem, size_t len, const char *reason)
 
 START_TEST(damaged_blocks_are_refused_with_a_reason)
 {
-    static const char no_base64[] = "-----BEGIN HSM KEY REFERENCE-----\n!!!!\n-----END HSM KEY REFERENCE-----\n";
-    static const char with_nul[] = "-----BEGIN HSM KEY REFERENCE-----\nMA\0A=\n-----END HSM KEY REFERENCE-----\n";
+    static const char no_base64[] =
+        "-----BEGIN HSM KEY REFERENCE-----\n!!!!\n-----END HSM KEY REFERENCE-----\n";
+    static const char with_nul[] =
+        "-----BEGIN HSM KEY REFERENCE-----\nMA\0A=\n-----END HSM KEY REFERENCE-----\n";
     static const char other_end[] = "-----BEGIN HSM KEY REFERENCE-----\nMAA=\n-----END CERTIFICATE-----\n";
-    static const char headers[] = "-----BEGIN HSM KEY REFERENCE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"
-                                  "MAA=\n-----END HSM KEY REFERENCE-----\n";
-    static const unsigned char version_2[] = { 0x30, 0x0c, 2, 1, 2, 0x0c, 7, 'h', 's', 'm', ':', 'k', 'e', 'y' };
+    static const char headers[] =
+        "-----BEGIN HSM KEY REFERENCE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"
+        "MAA=\n-----END HSM KEY REFERENCE-----\n";
+    static const unsigned char version_2[] = {
+        0x30, 0x0c, 2, 1, 2, 0x0c, 7, 'h', 's', 'm', ':', 'k', 'e', 'y'
+    };
     char *pem, *big = malloc(200000);
     size_t len;
 
@@ -346,7 +354,8 @@ START_TEST(damaged_blocks_are_refused_with_a_reason)
     free(pem);
     len = (size_t)sprintf(big, "-----BEGIN HSM KEY REFERENCE-----\n");
     while (len < 199000)
-        len += (size_t)sprintf(big + len, "MAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAA\n");
+        len +=
+            (size_t)sprintf(big + len, "MAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAAMAAA\n");
     ck_assert(refused_with(big, len, "far too long"));
     free(big);
     pem = pem_of_uri("hsm:object=a;colour=blue", (struct hsm_bytes){ NULL, 0 });
@@ -360,7 +369,10 @@ END_TEST
 START_TEST(other_files_load_as_ever)
 {
     static const char garbage[] = "neither PEM\nnor anything else\n";
-    EVP_PKEY *soft = fixture_software_key(&fx, _i == 0 ? "rsa:2048" : _i == 1 ? "ec:P-256" : "ed25519"), *read;
+    EVP_PKEY *soft = fixture_software_key(&fx, _i == 0   ? "rsa:2048"
+                                               : _i == 1 ? "ec:P-256"
+                                                         : "ed25519"),
+             *read;
     X509 *cert = fixture_certificate(&fx, soft, "other"), *cert_read;
     BIO *io = BIO_new(BIO_s_mem());
 
@@ -393,7 +405,8 @@ START_TEST(other_files_load_as_ever)
 }
 END_TEST
 
-/* haproxy: certificate and key in one file, read once for each from the beginning. Others have the key first. */
+/* haproxy: certificate and key in one file, read once for each from the beginning. Others have the key first.
+ */
 START_TEST(combined_file_gives_both)
 {
     EVP_PKEY *key = key_of(1), *read;

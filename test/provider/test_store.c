@@ -38,7 +38,8 @@ static void setup(void)
     fixture_put_certificate(&fx, "ca", cert);
     X509_free(cert);
     EVP_PKEY_free(key);
-    ck_assert_int_eq(hsm_put(fixture_token(&fx), &data, (struct hsm_bytes){ (const uint8_t *)"n", 1 }, &handle), HSM_OK);
+    ck_assert_int_eq(
+        hsm_put(fixture_token(&fx), &data, (struct hsm_bytes){ (const uint8_t *)"n", 1 }, &handle), HSM_OK);
 }
 
 static void teardown(void)
@@ -160,10 +161,10 @@ START_TEST(uri_gives_what_it_names)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct haul h = haul(rows[i].uri, rows[i].expect);
 
-        ck_assert_msg(h.keys == rows[i].keys && h.public_keys == rows[i].public_keys && h.certs == rows[i].certs &&
-                          h.errors == 0,
-                      "%s expecting %d: %d keys %d public %d certificates", rows[i].uri, rows[i].expect, h.keys,
-                      h.public_keys, h.certs);
+        ck_assert_msg(h.keys == rows[i].keys && h.public_keys == rows[i].public_keys &&
+                          h.certs == rows[i].certs && h.errors == 0,
+                      "%s expecting %d: %d keys %d public %d certificates", rows[i].uri, rows[i].expect,
+                      h.keys, h.public_keys, h.certs);
         haul_free(&h);
     }
 }
@@ -257,7 +258,8 @@ END_TEST
 START_TEST(malformed_uri_is_refused_at_open)
 {
     static const char *const uris[] = { "hsm:object=a;colour=b", "hsm:object=%zz", "hsm:object=a;object=b",
-                                        "hsm:object=a;type=house", "hsm:object=a?pin-value=hidden&pin-value=hidden" };
+                                        "hsm:object=a;type=house",
+                                        "hsm:object=a?pin-value=hidden&pin-value=hidden" };
 
     for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
         OSSL_STORE_CTX *store = OSSL_STORE_open_ex(uris[i], fx.app, NULL, NULL, NULL, NULL, NULL, NULL);
@@ -318,7 +320,8 @@ static X509_NAME *name_of(const char *common_name)
     X509_NAME *name = X509_NAME_new();
 
     /* another string type than in the certificate: names compare by value */
-    X509_NAME_add_entry_by_txt(name, "CN", V_ASN1_PRINTABLESTRING, (const unsigned char *)common_name, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(name, "CN", V_ASN1_PRINTABLESTRING, (const unsigned char *)common_name, -1, -1,
+                               0);
     return name;
 }
 
@@ -365,7 +368,8 @@ END_TEST
 START_TEST(search_by_fingerprint_is_refused)
 {
     static const unsigned char fingerprint[20] = { 1 };
-    struct haul h = find(OSSL_STORE_SEARCH_by_key_fingerprint(EVP_sha1(), fingerprint, sizeof(fingerprint)), 0);
+    struct haul h =
+        find(OSSL_STORE_SEARCH_by_key_fingerprint(EVP_sha1(), fingerprint, sizeof(fingerprint)), 0);
 
     ck_assert_int_eq(h.errors, -1);
     haul_free(&h);
@@ -459,8 +463,10 @@ START_TEST(unreadable_token_does_not_hide_the_others)
     EVP_PKEY *key;
     char *reference;
 
-    snprintf(extra, sizeof(extra), "tokens = gone board\ntoken.gone = soft:%s/none.db\ntoken.board = soft:%s\n"
-                                   "pin-source = file:%s/pin\n", fx.dir, fx.token_path, fx.dir);
+    snprintf(extra, sizeof(extra),
+             "tokens = gone board\ntoken.gone = soft:%s/none.db\ntoken.board = soft:%s\n"
+             "pin-source = file:%s/pin\n",
+             fx.dir, fx.token_path, fx.dir);
     two = fixture_context(&fx, "default hsm", extra);
     key = fixture_store_key(two, "hsm:server");
     ck_assert_ptr_nonnull(key);

@@ -207,7 +207,8 @@ static void fake_new_error(const OSSL_CORE_HANDLE *handle)
 {
 }
 
-static void fake_vset_error(const OSSL_CORE_HANDLE *handle, uint32_t reason, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void
+fake_vset_error(const OSSL_CORE_HANDLE *handle, uint32_t reason, const char *fmt, va_list args)
 {
     raised_reason = reason;
     (void)vsnprintf(raised_text, sizeof(raised_text), fmt, args);
@@ -231,6 +232,8 @@ static void open_module(void)
 {
     char path[512];
 
+    memset(core_answers, 0, sizeof(core_answers));
+    raised_reason = 0;
     (void)setenv("OPENSSL_CONF", "/dev/null", 1);
     (void)unsetenv("HSM_TOKEN");
     ck_assert_ptr_nonnull(getenv("HSM_MODULE_DIR"));
@@ -542,7 +545,6 @@ START_TEST(broken_configuration_is_raised_at_first_use_not_at_init)
     struct instance in;
     size_t i;
 
-    memset(core_answers, 0, sizeof(core_answers));
     for (i = 0; i < 3; i++) {
         core_answers[i][0] = faults[_i].answers[i][0];
         core_answers[i][1] = faults[_i].answers[i][1];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every token must do, whatever its driver. HSM_TEST_TOKEN names another token than the soft one; it is initialised
- * with --force, or, if its driver cannot do that, emptied, and must then have the PINs of token_fixture.h.
+ * What every token must do, whatever its driver. HSM_TEST_TOKEN names another token than the soft one; it is
+ * initialised with --force, or, if its driver cannot do that, emptied, and must then have the PINs of
+ * token_fixture.h.
  */
 #include "token_fixture.h"
 
@@ -54,7 +55,8 @@ static bool lacks(hsm_status st)
     return !is_soft() && (st == HSM_ERR_UNSUPPORTED || st == HSM_ERR_KEY_TYPE || st == HSM_ERR_MECH);
 }
 
-/* ---- token ---------------------------------------------------------------------------------------------- */
+/* ---- token ----------------------------------------------------------------------------------------------
+ */
 
 START_TEST(info_describes_the_token)
 {
@@ -111,7 +113,8 @@ START_TEST(random_numbers_differ)
 }
 END_TEST
 
-/* ---- keys of every type --------------------------------------------------------------------------------- */
+/* ---- keys of every type ---------------------------------------------------------------------------------
+ */
 
 static void check_rfc7093_id(const struct hsm_object *obj)
 {
@@ -145,7 +148,8 @@ START_TEST(generated_key_lists_signs_and_goes)
     ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
     ck_assert_uint_eq(obj.handle, handle);
     ck_assert_int_eq(obj.cls, HSM_CLASS_KEY);
-    ck_assert(obj.kind.type == spec.kind.type && obj.kind.curve == spec.kind.curve && obj.kind.bits == spec.kind.bits);
+    ck_assert(obj.kind.type == spec.kind.type && obj.kind.curve == spec.kind.curve &&
+              obj.kind.bits == spec.kind.bits);
     ck_assert_uint_eq(obj.usage, hsm_kind_usages(&obj.kind));
     ck_assert(!obj.extractable);
     ck_assert_int_eq(obj.origin, HSM_ORIGIN_GENERATED);
@@ -201,13 +205,16 @@ END_TEST
 /* RFC 8032 section 7.1, TEST 2: the token's own arithmetic and encoding against a published vector */
 START_TEST(ed25519_matches_rfc8032)
 {
-    static const uint8_t pkcs8[] = { 0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-                                     0x4c, 0xcd, 0x08, 0x9b, 0x28, 0xff, 0x96, 0xda, 0x9d, 0xb6, 0xc3, 0x46, 0xec, 0x11, 0x4e, 0x0f,
-                                     0x5b, 0x8a, 0x31, 0x9f, 0x35, 0xab, 0xa6, 0x24, 0xda, 0x8c, 0xf6, 0xed, 0x4f, 0xb8, 0xa6, 0xfb };
-    static const uint8_t want[64] = {
-        0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8, 0x72, 0x0e, 0x82, 0x0b, 0x5f, 0x64, 0x25, 0x40, 0xa2, 0xb2, 0x7b, 0x54, 0x16, 0x50,
-        0x3f, 0x8f, 0xb3, 0x76, 0x22, 0x23, 0xeb, 0xdb, 0x69, 0xda, 0x08, 0x5a, 0xc1, 0xe4, 0x3e, 0x15, 0x99, 0x6e, 0x45, 0x8f, 0x36, 0x13,
-        0xd0, 0xf1, 0x1d, 0x8c, 0x38, 0x7b, 0x2e, 0xae, 0xb4, 0x30, 0x2a, 0xee, 0xb0, 0x0d, 0x29, 0x16, 0x12, 0xbb, 0x0c, 0x00 };
+    static const uint8_t pkcs8[] = { 0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70,
+                                     0x04, 0x22, 0x04, 0x20, 0x4c, 0xcd, 0x08, 0x9b, 0x28, 0xff, 0x96, 0xda,
+                                     0x9d, 0xb6, 0xc3, 0x46, 0xec, 0x11, 0x4e, 0x0f, 0x5b, 0x8a, 0x31, 0x9f,
+                                     0x35, 0xab, 0xa6, 0x24, 0xda, 0x8c, 0xf6, 0xed, 0x4f, 0xb8, 0xa6, 0xfb };
+    static const uint8_t want[64] = { 0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8, 0x72, 0x0e, 0x82,
+                                      0x0b, 0x5f, 0x64, 0x25, 0x40, 0xa2, 0xb2, 0x7b, 0x54, 0x16, 0x50,
+                                      0x3f, 0x8f, 0xb3, 0x76, 0x22, 0x23, 0xeb, 0xdb, 0x69, 0xda, 0x08,
+                                      0x5a, 0xc1, 0xe4, 0x3e, 0x15, 0x99, 0x6e, 0x45, 0x8f, 0x36, 0x13,
+                                      0xd0, 0xf1, 0x1d, 0x8c, 0x38, 0x7b, 0x2e, 0xae, 0xb4, 0x30, 0x2a,
+                                      0xee, 0xb0, 0x0d, 0x29, 0x16, 0x12, 0xbb, 0x0c, 0x00 };
     struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "rfc8032" };
     struct hsm_mech mech = { .type = HSM_MECH_EDDSA };
     uint8_t message[1] = { 0x72 }, sig[64];
@@ -221,11 +228,13 @@ START_TEST(ed25519_matches_rfc8032)
     ck_ok(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ message, 1 }, &out));
     ck_assert_uint_eq(out.len, 64);
     ck_assert_mem_eq(sig, want, 64);
-    ck_ok(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ NULL, 0 }, &out)); /* an empty message is a message */
+    ck_ok(hsm_sign(tok, handle, &mech, (struct hsm_bytes){ NULL, 0 },
+                   &out)); /* an empty message is a message */
 }
 END_TEST
 
-/* ---- mechanisms ----------------------------------------------------------------------------------------- */
+/* ---- mechanisms -----------------------------------------------------------------------------------------
+ */
 
 START_TEST(rsa_signs_with_every_digest)
 {
@@ -239,7 +248,8 @@ START_TEST(rsa_signs_with_every_digest)
     for (round = 0; round < 2; round++) /* the second round uses contexts of the first */
         for (hash = HSM_HASH_NONE; hash < HSM_HASH_COUNT; hash++) {
             struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = (enum hsm_hash)hash };
-            struct hsm_mech pss = { HSM_MECH_RSA_PSS, (enum hsm_hash)hash, (enum hsm_hash)hash, (unsigned)hash * 7 };
+            struct hsm_mech pss = { HSM_MECH_RSA_PSS, (enum hsm_hash)hash, (enum hsm_hash)hash,
+                                    (unsigned)hash * 7 };
             hsm_status st = sign_and_verify(tok, key, pub, &pkcs1);
 
             ck_assert_msg(st == HSM_OK || lacks(st), "hash %d: %s", hash, hsm_error_text(st));
@@ -261,7 +271,8 @@ START_TEST(pss_takes_every_salt_that_fits)
 
     ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
     pub = public_key(&obj);
-    for (; mech.salt_len <= 256 - 2 - 32; mech.salt_len += 37) /* 0 ... 222: the largest for 2048 bits and SHA-256 */
+    for (; mech.salt_len <= 256 - 2 - 32;
+         mech.salt_len += 37) /* 0 ... 222: the largest for 2048 bits and SHA-256 */
         ck_ok(sign_and_verify(tok, key, pub, &mech));
     mech.salt_len = 222;
     ck_ok(sign_and_verify(tok, key, pub, &mech));
@@ -367,7 +378,8 @@ START_TEST(usage_is_enforced)
 }
 END_TEST
 
-/* ---- import --------------------------------------------------------------------------------------------- */
+/* ---- import ---------------------------------------------------------------------------------------------
+ */
 
 static hsm_status import_bytes(const void *ptr, size_t len)
 {
@@ -547,7 +559,8 @@ START_TEST(export_needs_room_and_a_key)
 }
 END_TEST
 
-/* ---- names, certificates, data -------------------------------------------------------------------------- */
+/* ---- names, certificates, data --------------------------------------------------------------------------
+ */
 
 START_TEST(labels_are_unique_per_class)
 {
@@ -589,7 +602,8 @@ START_TEST(certificate_comes_back_and_has_its_keys_id)
 {
     EVP_PKEY *pkey = software_key("ec:P-256");
     struct hsm_bytes der = certificate(pkey), key_der = to_pkcs8(pkey);
-    struct hsm_object_spec spec = { .cls = HSM_CLASS_CERT, .label = "cert" }, key_spec_ = { .cls = HSM_CLASS_KEY, .label = "key" };
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_CERT, .label = "cert" },
+                           key_spec_ = { .cls = HSM_CLASS_KEY, .label = "key" };
     uint8_t buf[4096];
     struct hsm_buf out = { buf, sizeof(buf), 0 }, small = { buf, 8, 0 };
     struct hsm_object cert, key;
@@ -706,7 +720,8 @@ START_TEST(listing_stops_when_told)
 }
 END_TEST
 
-/* ---- PINs ----------------------------------------------------------------------------------------------- */
+/* ---- PINs -----------------------------------------------------------------------------------------------
+ */
 
 static unsigned tries_left(void)
 {
@@ -803,7 +818,8 @@ START_TEST(pin_change_keeps_the_keys)
 
     (void)generate(tok, "ec:P-256", "key");
     ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
-    ck_status(hsm_pin_change(tok, HSM_ROLE_USER, text("wrong pin"), text("new pin"), false), HSM_ERR_PIN_INCORRECT);
+    ck_status(hsm_pin_change(tok, HSM_ROLE_USER, text("wrong pin"), text("new pin"), false),
+              HSM_ERR_PIN_INCORRECT);
     ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text("new pin"), false));
     ck_ok(sign_default(tok, &obj)); /* logged in before */
     t = get_token(other);
@@ -835,7 +851,8 @@ START_TEST(pin_format_is_checked)
 }
 END_TEST
 
-/* ---- threads, processes, other openers ------------------------------------------------------------------ */
+/* ---- threads, processes, other openers ------------------------------------------------------------------
+ */
 
 struct worker {
     pthread_t thread;

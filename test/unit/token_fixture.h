@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What test_token.c and test_soft.c share: a temporary directory, a token, keys made by plain OpenSSL, verification. */
+/** What test_token.c and test_soft.c share: a temporary directory, a token, keys made by plain OpenSSL,
+ * verification. */
 #ifndef TOKEN_FIXTURE_H
 #define TOKEN_FIXTURE_H
 
@@ -19,9 +20,9 @@
 #include "hsm/pubkey.h"
 #include "hsm/secret.h"
 
-#define UNUSED __attribute__((unused))
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define ck_ok(st) ck_hsm((st), HSM_OK, __LINE__)
+#define UNUSED              __attribute__((unused))
+#define COUNT(a)            (sizeof(a) / sizeof((a)[0]))
+#define ck_ok(st)           ck_hsm((st), HSM_OK, __LINE__)
 #define ck_status(st, want) ck_hsm((st), (want), __LINE__)
 
 static const char user_pin[] = "correct horse";
@@ -37,7 +38,8 @@ UNUSED static struct hsm_bytes text(const char *s)
 UNUSED static void ck_hsm(hsm_status got, hsm_status want, int line)
 {
     if (got != want)
-        ck_abort_msg("line %d: got %s (%s), want %s", line, hsm_strerror(got), hsm_error_text(got), hsm_strerror(want));
+        ck_abort_msg("line %d: got %s (%s), want %s", line, hsm_strerror(got), hsm_error_text(got),
+                     hsm_strerror(want));
 }
 
 /* Every line must say which token it is about. */
@@ -48,7 +50,8 @@ UNUSED static void ck_line_has(hsm_status st, const char *needle)
 
 UNUSED static void make_temp_dir(void)
 {
-    (void)snprintf(temp_dir, sizeof(temp_dir), "%s/hsm-test-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    (void)snprintf(temp_dir, sizeof(temp_dir), "%s/hsm-test-XXXXXX",
+                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(temp_dir));
 }
 
@@ -109,12 +112,13 @@ UNUSED static struct hsm_token *login(struct hsm_ctx *ctx)
     return tok;
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------- */
+/* ---- keys -----------------------------------------------------------------------------------------------
+ */
 
-UNUSED static const char *const kinds[] = { "ec:P-256",         "ec:P-384",         "ec:P-521", "ec:secp256k1",
-                                            "ec:brainpoolP256r1", "ec:brainpoolP384r1", "ed25519",  "ed448",
-                                            "x25519",           "x448",             "rsa:2048", "rsa-pss:2048",
-                                            "rsa:3072",         "rsa:4096" };
+UNUSED static const char *const kinds[] = {
+    "ec:P-256", "ec:P-384", "ec:P-521", "ec:secp256k1", "ec:brainpoolP256r1", "ec:brainpoolP384r1", "ed25519",
+    "ed448",    "x25519",   "x448",     "rsa:2048",     "rsa-pss:2048",       "rsa:3072",           "rsa:4096"
+};
 
 UNUSED static struct hsm_key_kind kind_of(const char *name)
 {
@@ -139,7 +143,8 @@ UNUSED static hsm_handle generate(struct hsm_token *tok, const char *kind, const
     return handle;
 }
 
-UNUSED static hsm_status find(struct hsm_token *tok, enum hsm_uri_type type, const char *label, struct hsm_object *obj)
+UNUSED static hsm_status find(struct hsm_token *tok, enum hsm_uri_type type, const char *label,
+                              struct hsm_object *obj)
 {
     struct hsm_uri uri = { .type = type };
 
@@ -201,7 +206,8 @@ UNUSED static void free_bytes(struct hsm_bytes b)
     OPENSSL_free((void *)(uintptr_t)b.ptr);
 }
 
-/* ---- signatures ----------------------------------------------------------------------------------------- */
+/* ---- signatures -----------------------------------------------------------------------------------------
+ */
 
 UNUSED static struct hsm_mech default_mech(const struct hsm_key_kind *kind)
 {
@@ -209,7 +215,9 @@ UNUSED static struct hsm_mech default_mech(const struct hsm_key_kind *kind)
     case HSM_KEY_RSA:
         return (struct hsm_mech){ .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA256 };
     case HSM_KEY_RSA_PSS:
-        return (struct hsm_mech){ .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA256, .mgf1_hash = HSM_HASH_SHA256, .salt_len = 32 };
+        return (struct hsm_mech){
+            .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA256, .mgf1_hash = HSM_HASH_SHA256, .salt_len = 32
+        };
     case HSM_KEY_EC:
         return (struct hsm_mech){ .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
     case HSM_KEY_ED25519:
@@ -221,7 +229,8 @@ UNUSED static struct hsm_mech default_mech(const struct hsm_key_kind *kind)
 }
 
 /** Does plain OpenSSL accept the signature? */
-UNUSED static bool verify(EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm_bytes in, struct hsm_bytes sig)
+UNUSED static bool verify(EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm_bytes in,
+                          struct hsm_bytes sig)
 {
     EVP_PKEY_CTX *ctx;
     EVP_MD_CTX *md;
@@ -241,9 +250,10 @@ UNUSED static bool verify(EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm
     if (mech->type == HSM_MECH_RSA_RAW)
         ok = ok && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) == 1;
     if (mech->hash != HSM_HASH_NONE)
-        ok = ok && EVP_PKEY_CTX_set_signature_md(ctx, EVP_get_digestbyname(hsm_hash_name(mech->hash)) != NULL
-                                                          ? EVP_get_digestbyname(hsm_hash_name(mech->hash))
-                                                          : EVP_MD_fetch(NULL, hsm_hash_name(mech->hash), NULL)) == 1;
+        ok = ok && EVP_PKEY_CTX_set_signature_md(
+                       ctx, EVP_get_digestbyname(hsm_hash_name(mech->hash)) != NULL
+                                ? EVP_get_digestbyname(hsm_hash_name(mech->hash))
+                                : EVP_MD_fetch(NULL, hsm_hash_name(mech->hash), NULL)) == 1;
     if (mech->type == HSM_MECH_RSA_PSS)
         ok = ok && EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, hsm_hash_name(mech->mgf1_hash), NULL) == 1 &&
              EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, (int)mech->salt_len) == 1;
@@ -253,7 +263,8 @@ UNUSED static bool verify(EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm
 }
 
 /** Sign something that fits @p mech and have plain OpenSSL verify it. */
-UNUSED static hsm_status sign_and_verify(struct hsm_token *tok, hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *mech)
+UNUSED static hsm_status sign_and_verify(struct hsm_token *tok, hsm_handle key, EVP_PKEY *pub,
+                                         const struct hsm_mech *mech)
 {
     uint8_t in[HSM_SIGNATURE_MAX] = { 0x00, 0x5a }, sig[HSM_SIGNATURE_MAX];
     struct hsm_buf out = { sig, sizeof(sig), 0 };
@@ -264,7 +275,8 @@ UNUSED static hsm_status sign_and_verify(struct hsm_token *tok, hsm_handle key, 
         data.len = (size_t)EVP_PKEY_get_size(pub);
     st = hsm_sign(tok, key, mech, data, &out);
     if (st == HSM_OK)
-        ck_assert_msg(verify(pub, mech, data, (struct hsm_bytes){ sig, out.len }), "signature does not verify");
+        ck_assert_msg(verify(pub, mech, data, (struct hsm_bytes){ sig, out.len }),
+                      "signature does not verify");
     return st;
 }
 
@@ -278,7 +290,8 @@ UNUSED static hsm_status sign_default(struct hsm_token *tok, const struct hsm_ob
     return st;
 }
 
-/* ---- certificates --------------------------------------------------------------------------------------- */
+/* ---- certificates ---------------------------------------------------------------------------------------
+ */
 
 UNUSED static struct hsm_bytes certificate(EVP_PKEY *pkey)
 {
@@ -290,7 +303,8 @@ UNUSED static struct hsm_bytes certificate(EVP_PKEY *pkey)
     (void)X509_gmtime_adj(X509_getm_notBefore(x), 0);
     (void)X509_gmtime_adj(X509_getm_notAfter(x), 3600);
     (void)X509_set_pubkey(x, pkey);
-    (void)X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1, 0);
+    (void)X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
+                                     (const unsigned char *)"test", -1, -1, 0);
     (void)X509_set_issuer_name(x, X509_get_subject_name(x));
     ck_assert_int_gt(X509_sign(x, pkey, EVP_sha256()), 0);
     len = i2d_X509(x, &der);
@@ -299,7 +313,8 @@ UNUSED static struct hsm_bytes certificate(EVP_PKEY *pkey)
     return (struct hsm_bytes){ der, (size_t)len };
 }
 
-/* ---- counting objects ----------------------------------------------------------------------------------- */
+/* ---- counting objects -----------------------------------------------------------------------------------
+ */
 
 UNUSED static hsm_status count_one(void *arg, struct hsm_token *tok, const struct hsm_object *obj)
 {
@@ -319,7 +334,8 @@ UNUSED static size_t count_objects(struct hsm_token *tok)
 
 UNUSED static void clean_environment(void)
 {
-    static const char *const names[] = { "HSM_TOKEN", "HSM_PIN_SOURCE", "HSM_LOG", "HSM_LOG_LEVEL", "OPENSSL_CONF" };
+    static const char *const names[] = { "HSM_TOKEN", "HSM_PIN_SOURCE", "HSM_LOG", "HSM_LOG_LEVEL",
+                                         "OPENSSL_CONF" };
     size_t i;
 
     for (i = 0; i < COUNT(names); i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making a token: all of it in a file under another name, on the disk, and then given its name in one step. A crash leaves
- * the old token or the new one, and perhaps a file PATH.new-XXXXXX to delete.
+ * Making a token: all of it in a file under another name, on the disk, and then given its name in one step. A
+ * crash leaves the old token or the new one, and perhaps a file PATH.new-XXXXXX to delete.
  */
 #include "internal.h"
 
@@ -30,8 +30,10 @@ static hsm_status check_init(const struct hsm_token_init *init)
     if (init->pin_tries_max > SOFT_TRIES_LIMIT)
         return hsm_fail(HSM_ERR_ARGUMENT, "at most %d tries for a PIN", SOFT_TRIES_LIMIT);
     if ((init->mode & ~(uint32_t)0770) != 0 || (init->mode != 0 && (init->mode & 0600) != 0600))
-        return hsm_fail(HSM_ERR_ARGUMENT, "mode %04o for a token: its owner must be able to read and write it, others must "
-                                          "not", (unsigned)init->mode);
+        return hsm_fail(HSM_ERR_ARGUMENT,
+                        "mode %04o for a token: its owner must be able to read and write it, others must "
+                        "not",
+                        (unsigned)init->mode);
     if ((st = soft_pin_check_format(init->user_pin, HSM_ROLE_USER, init->machine_pin)) != HSM_OK)
         return st;
     return soft_pin_check_format(init->so_pin, HSM_ROLE_SO, false);
@@ -52,7 +54,8 @@ static hsm_status make_pins(struct soft_token *t, const struct hsm_token_init *i
     so->tries_max = so->tries_left = SOFT_TRIES_DEFAULT;
     if ((st = soft_random_bytes(t->libctx, t->uuid, sizeof(t->uuid))) == HSM_OK &&
         (st = soft_random_bytes(t->libctx, token_key, SOFT_KEY_LEN)) == HSM_OK &&
-        (st = soft_pin_wrap(t, init->user_pin, init->machine_pin, init->kdf_memory, token_key, user)) == HSM_OK)
+        (st = soft_pin_wrap(t, init->user_pin, init->machine_pin, init->kdf_memory, token_key, user)) ==
+            HSM_OK)
         st = soft_pin_wrap(t, init->so_pin, false, init->kdf_memory, token_key, so);
     hsm_secret_free(token_key, SOFT_KEY_LEN);
     return st;
@@ -69,18 +72,22 @@ static hsm_status fail_create(const struct soft_token *t, const char *path, int 
     switch (err) {
     case ENOENT:
     case ENOTDIR:
-        return hsm_fail(HSM_ERR_NO_TOKEN, "%s cannot be made: there is no directory %s; create it (mkdir -p)", t->where, dir);
+        return hsm_fail(HSM_ERR_NO_TOKEN, "%s cannot be made: there is no directory %s; create it (mkdir -p)",
+                        t->where, dir);
     case EACCES:
     case EPERM:
-        return hsm_fail(HSM_ERR_DENIED, "%s cannot be made: uid %u may not write to %s", t->where, (unsigned)geteuid(), dir);
+        return hsm_fail(HSM_ERR_DENIED, "%s cannot be made: uid %u may not write to %s", t->where,
+                        (unsigned)geteuid(), dir);
     case EROFS:
-        return hsm_fail(HSM_ERR_READ_ONLY, "%s cannot be made: %s is on a read-only file system", t->where, dir);
+        return hsm_fail(HSM_ERR_READ_ONLY, "%s cannot be made: %s is on a read-only file system", t->where,
+                        dir);
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
         return hsm_fail(HSM_ERR_TOKEN_FULL, "%s cannot be made: no space left in %s", t->where, dir);
     case EEXIST:
-        return hsm_fail(HSM_ERR_EXISTS, "%s exists already: nothing was changed; --force replaces it and destroys its keys",
+        return hsm_fail(HSM_ERR_EXISTS,
+                        "%s exists already: nothing was changed; --force replaces it and destroys its keys",
                         t->where);
     default:
         return hsm_fail(HSM_ERR_TOKEN_IO, "%s cannot be made: %s", t->where, strerror(err));
@@ -149,7 +156,8 @@ static hsm_status name_new(struct soft_token *t, const char *target)
     return err == 0 ? HSM_OK : fail_create(t, target, err);
 }
 
-/* Whoever has the old token open notices by its inode; whoever waits to write to it finds that it has moved. */
+/* Whoever has the old token open notices by its inode; whoever waits to write to it finds that it has moved.
+ */
 static hsm_status name_replacing(struct soft_token *t, const char *target)
 {
     struct stat sb;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All use of libcrypto but signing. Always in the token's own library context, always the default provider. */
+/* All use of libcrypto but signing. Always in the token's own library context, always the default provider.
+ */
 #include "internal.h"
 
 #include <string.h>
@@ -29,7 +30,8 @@ hsm_status soft_crypto_fail(hsm_status st, const char *what)
     return hsm_fail(st, "%s: %s", what, reason != NULL ? reason : "libcrypto gives no reason");
 }
 
-/* ---- libcrypto's heap for secrets ----------------------------------------------------------------------- */
+/* ---- libcrypto's heap for secrets -----------------------------------------------------------------------
+ */
 
 static pthread_once_t secure_heap_once = PTHREAD_ONCE_INIT;
 static bool secure_heap_ours;
@@ -50,7 +52,8 @@ bool soft_secure_heap_tight(void)
     return secure_heap_ours && CRYPTO_secure_used() > SECURE_HEAP_LEN / 4 * 3;
 }
 
-/* ---- small things --------------------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------------------
+ */
 
 hsm_status soft_random_bytes(OSSL_LIB_CTX *libctx, void *out, size_t len)
 {
@@ -68,7 +71,8 @@ hsm_status soft_sha256(OSSL_LIB_CTX *libctx, struct hsm_bytes in, uint8_t digest
     return HSM_OK;
 }
 
-static hsm_status derive(OSSL_LIB_CTX *libctx, const char *name, const OSSL_PARAM *params, uint8_t key[SOFT_KEY_LEN])
+static hsm_status derive(OSSL_LIB_CTX *libctx, const char *name, const OSSL_PARAM *params,
+                         uint8_t key[SOFT_KEY_LEN])
 {
     EVP_KDF *kdf = EVP_KDF_fetch(libctx, name, PROPQ);
     EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
@@ -86,7 +90,7 @@ hsm_status soft_hkdf(OSSL_LIB_CTX *libctx, struct hsm_bytes key, struct hsm_byte
 {
     /* OSSL_PARAM has no const; a KDF only reads these */
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)"SHA2-256", 0),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t) "SHA2-256", 0),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)key.ptr, key.len),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)salt.ptr, salt.len),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)info, strlen(info)),
@@ -103,7 +107,8 @@ static hsm_status scrypt(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *kdf
     uint32_t r = kdf->r, p = kdf->p;
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)(uintptr_t)pin.ptr, pin.len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)kdf->salt, sizeof(kdf->salt)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)kdf->salt,
+                                          sizeof(kdf->salt)),
         OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
         OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
         OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
@@ -119,10 +124,12 @@ hsm_status soft_kdf(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *params, 
 {
     if (params->kdf == SOFT_KDF_SCRYPT)
         return scrypt(libctx, params, pin, key);
-    return soft_hkdf(libctx, pin, (struct hsm_bytes){ params->salt, sizeof(params->salt) }, "hsm soft token: PIN", key);
+    return soft_hkdf(libctx, pin, (struct hsm_bytes){ params->salt, sizeof(params->salt) },
+                     "hsm soft token: PIN", key);
 }
 
-/* ---- AES-256-GCM ---------------------------------------------------------------------------------------- */
+/* ---- AES-256-GCM ----------------------------------------------------------------------------------------
+ */
 
 hsm_status soft_seal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN], struct hsm_bytes aad,
                      struct hsm_bytes plain, struct hsm_buf *out)
@@ -179,7 +186,8 @@ hsm_status soft_unseal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN], st
     return st;
 }
 
-/* ---- making keys ---------------------------------------------------------------------------------------- */
+/* ---- making keys ----------------------------------------------------------------------------------------
+ */
 
 static const char *algorithm_name(enum hsm_key_type type)
 {
@@ -215,7 +223,8 @@ hsm_status soft_pkey_generate(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *k
     if (kind->type == HSM_KEY_RSA || kind->type == HSM_KEY_RSA_PSS)
         params[0] = OSSL_PARAM_construct_size_t(OSSL_PKEY_PARAM_RSA_BITS, &bits);
     else if (kind->type == HSM_KEY_EC && curve != NULL)
-        params[0] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)(uintptr_t)curve->group_name, 0);
+        params[0] = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,
+                                                     (char *)(uintptr_t)curve->group_name, 0);
     if (ctx == NULL || EVP_PKEY_keygen_init(ctx) != 1 || EVP_PKEY_CTX_set_params(ctx, params) != 1 ||
         EVP_PKEY_generate(ctx, pkey) != 1)
         st = soft_crypto_fail(HSM_ERR_CRYPTO, "key generation failed");
@@ -224,13 +233,15 @@ hsm_status soft_pkey_generate(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *k
 }
 
 static const char *const rsa_names[RSA_NUMBERS] = {
-    OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,         OSSL_PKEY_PARAM_RSA_D,
-    OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+    OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,
+    OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+    OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
     OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
 };
 
 /* Append one number of the key to `numbers`; `len` octets, or as many as it needs if 0. */
-static bool take_number(const EVP_PKEY *pkey, const char *name, int len, struct hsm_buf *numbers, struct hsm_bytes *out)
+static bool take_number(const EVP_PKEY *pkey, const char *name, int len, struct hsm_buf *numbers,
+                        struct hsm_bytes *out)
 {
     BIGNUM *bn = BN_secure_new();
     uint8_t *to = numbers->ptr + numbers->len;
@@ -250,7 +261,8 @@ out:
     return ok;
 }
 
-static bool take_octets(const EVP_PKEY *pkey, const char *name, struct hsm_buf *numbers, struct hsm_bytes *out)
+static bool take_octets(const EVP_PKEY *pkey, const char *name, struct hsm_buf *numbers,
+                        struct hsm_bytes *out)
 {
     uint8_t *to = numbers->ptr + numbers->len;
     size_t len;
@@ -272,8 +284,9 @@ hsm_status soft_pkey_numbers(const EVP_PKEY *pkey, const struct hsm_key_kind *ki
     *priv = (struct soft_private){ .kind = *kind };
     numbers->len = 0;
     if (kind->type == HSM_KEY_EC)
-        ok = take_number(pkey, OSSL_PKEY_PARAM_PRIV_KEY, (int)soft_scalar_len(kind), numbers, &priv->scalar) &&
-             take_octets(pkey, OSSL_PKEY_PARAM_PUB_KEY, numbers, &priv->point);
+        ok =
+            take_number(pkey, OSSL_PKEY_PARAM_PRIV_KEY, (int)soft_scalar_len(kind), numbers, &priv->scalar) &&
+            take_octets(pkey, OSSL_PKEY_PARAM_PUB_KEY, numbers, &priv->point);
     else if (soft_scalar_len(kind) != 0)
         ok = take_octets(pkey, OSSL_PKEY_PARAM_PRIV_KEY, numbers, &priv->scalar);
     else
@@ -288,15 +301,18 @@ static bool push_number(OSSL_PARAM_BLD *bld, const char *name, struct hsm_bytes 
     BIGNUM *bn = BN_secure_new();
 
     *keep = bn; /* the builder only borrows it */
-    return bn != NULL && BN_bin2bn(value.ptr, (int)value.len, bn) != NULL && OSSL_PARAM_BLD_push_BN(bld, name, bn) == 1;
+    return bn != NULL && BN_bin2bn(value.ptr, (int)value.len, bn) != NULL &&
+           OSSL_PARAM_BLD_push_BN(bld, name, bn) == 1;
 }
 
 static bool push_ec(OSSL_PARAM_BLD *bld, const struct soft_private *priv, BIGNUM **keep)
 {
     const struct hsm_curve_info *curve = hsm_curve_info(priv->kind.curve);
 
-    return curve != NULL && OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, curve->group_name, 0) == 1 &&
-           OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, priv->point.ptr, priv->point.len) == 1 &&
+    return curve != NULL &&
+           OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, curve->group_name, 0) == 1 &&
+           OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, priv->point.ptr, priv->point.len) ==
+               1 &&
            push_number(bld, OSSL_PKEY_PARAM_PRIV_KEY, priv->scalar, keep);
 }
 
@@ -322,7 +338,8 @@ static X509_ALGOR *mgf1_hash(const X509_ALGOR *mask)
     return ASN1_item_unpack(value, ASN1_ITEM_rptr(X509_ALGOR));
 }
 
-/* What an RSA-PSS key restricts its signatures to. `text`: memory that must live until the parameters are made. */
+/* What an RSA-PSS key restricts its signatures to. `text`: memory that must live until the parameters are
+ * made. */
 static bool push_pss(OSSL_PARAM_BLD *bld, struct hsm_bytes der, char text[2][64])
 {
     const unsigned char *at = der.ptr;
@@ -336,8 +353,8 @@ static bool push_pss(OSSL_PARAM_BLD *bld, struct hsm_bytes der, char text[2][64]
     if (pss->maskGenAlgorithm != NULL && (hash = mgf1_hash(pss->maskGenAlgorithm)) == NULL)
         goto out;
     if ((pss->saltLength != NULL && ASN1_INTEGER_get_int64(&salt_len, pss->saltLength) != 1) ||
-        (pss->trailerField != NULL && ASN1_INTEGER_get_int64(&trailer, pss->trailerField) != 1) || trailer != 1 ||
-        salt_len < 0 || salt_len > HSM_SIGNATURE_MAX)
+        (pss->trailerField != NULL && ASN1_INTEGER_get_int64(&trailer, pss->trailerField) != 1) ||
+        trailer != 1 || salt_len < 0 || salt_len > HSM_SIGNATURE_MAX)
         goto out;
     ok = push_hash(bld, OSSL_PKEY_PARAM_RSA_DIGEST, pss->hashAlgorithm, text[0]) &&
          push_hash(bld, OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, hash, text[1]) &&
@@ -353,7 +370,8 @@ static hsm_status pkey_from(OSSL_LIB_CTX *libctx, enum hsm_key_type type, OSSL_P
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(libctx, algorithm_name(type), PROPQ);
     hsm_status st = HSM_OK;
 
-    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1 || EVP_PKEY_fromdata(ctx, pkey, EVP_PKEY_KEYPAIR, params) != 1)
+    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, pkey, EVP_PKEY_KEYPAIR, params) != 1)
         st = soft_crypto_fail(HSM_ERR_DATA, "libcrypto refuses the private key");
     EVP_PKEY_CTX_free(ctx);
     return st;
@@ -363,22 +381,25 @@ static hsm_status pkey_from(OSSL_LIB_CTX *libctx, enum hsm_key_type type, OSSL_P
 static hsm_status pkey_from_raw(OSSL_LIB_CTX *libctx, const struct soft_private *priv, EVP_PKEY **pkey)
 {
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)priv->scalar.ptr, priv->scalar.len),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)priv->scalar.ptr,
+                                          priv->scalar.len),
         OSSL_PARAM_construct_end(),
     };
     EVP_PKEY *plain = NULL;
     hsm_status st;
 
-    if ((st = pkey_from(libctx, priv->kind.type, params, &plain)) == HSM_OK && (*pkey = EVP_PKEY_dup(plain)) == NULL)
+    if ((st = pkey_from(libctx, priv->kind.type, params, &plain)) == HSM_OK &&
+        (*pkey = EVP_PKEY_dup(plain)) == NULL)
         st = soft_crypto_fail(HSM_ERR_MEMORY, "cannot copy a key");
     EVP_PKEY_free(plain);
     return st;
 }
 
 /*
- * EVP_PKEY_fromdata() and not a decoder: decoders read the key into ordinary memory and free it without cleansing. An
- * EC scalar then lives in libcrypto's heap for secrets; RSA numbers in ordinary memory, cleansed when the key is freed:
- * libcrypto keeps the primes there anyway, in the Montgomery contexts of the first signature.
+ * EVP_PKEY_fromdata() and not a decoder: decoders read the key into ordinary memory and free it without
+ * cleansing. An EC scalar then lives in libcrypto's heap for secrets; RSA numbers in ordinary memory,
+ * cleansed when the key is freed: libcrypto keeps the primes there anyway, in the Montgomery contexts of the
+ * first signature.
  */
 hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, EVP_PKEY **pkey)
 {
@@ -400,7 +421,8 @@ hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, 
     else
         for (i = 0; i < RSA_NUMBERS && ok; i++)
             ok = push_number(bld, rsa_names[i], priv->rsa[i], &keep[i]);
-    if (ok && priv->kind.type == HSM_KEY_RSA_PSS && priv->pss_params.len > 0 && !push_pss(bld, priv->pss_params, text))
+    if (ok && priv->kind.type == HSM_KEY_RSA_PSS && priv->pss_params.len > 0 &&
+        !push_pss(bld, priv->pss_params, text))
         st = hsm_fail(HSM_ERR_KEY_TYPE, "RSA-PSS key with parameters that are not supported");
     else if (!ok || (params = OSSL_PARAM_BLD_to_param(bld)) == NULL)
         st = soft_crypto_fail(HSM_ERR_MEMORY, "no memory for a private key");
@@ -413,7 +435,8 @@ hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, 
     return st;
 }
 
-/* ---- facts about keys ----------------------------------------------------------------------------------- */
+/* ---- facts about keys -----------------------------------------------------------------------------------
+ */
 
 hsm_status soft_ec_point(OSSL_LIB_CTX *libctx, const struct soft_private *priv, struct hsm_buf *point)
 {
@@ -432,7 +455,8 @@ hsm_status soft_ec_point(OSSL_LIB_CTX *libctx, const struct soft_private *priv, 
     } else {
         BN_set_flags(d, BN_FLG_CONSTTIME);
         if (EC_POINT_mul(group, q, d, NULL, NULL, NULL) != 1 ||
-            (point->len = EC_POINT_point2oct(group, q, POINT_CONVERSION_UNCOMPRESSED, point->ptr, point->cap, NULL)) == 0)
+            (point->len = EC_POINT_point2oct(group, q, POINT_CONVERSION_UNCOMPRESSED, point->ptr, point->cap,
+                                             NULL)) == 0)
             st = soft_crypto_fail(HSM_ERR_CRYPTO, "cannot compute a public key");
     }
     BN_clear_free(d);
@@ -515,11 +539,13 @@ hsm_status soft_certificate_id(OSSL_LIB_CTX *libctx, struct hsm_bytes der, struc
     if (d2i_X509(&x509, &at, (long)der.len) == NULL) {
         st = soft_crypto_fail(HSM_ERR_DATA, "not an X.509 certificate in DER");
     } else if (at != der.ptr + der.len) {
-        st = hsm_fail(HSM_ERR_DATA, "%td bytes follow the certificate: store one at a time", der.ptr + der.len - at);
+        st = hsm_fail(HSM_ERR_DATA, "%td bytes follow the certificate: store one at a time",
+                      der.ptr + der.len - at);
     } else {
         *kind = certificate_kind(x509);
         key = X509_get0_pubkey_bitstr(x509);
-        st = rfc7093_id(libctx, (struct hsm_bytes){ ASN1_STRING_get0_data(key), (size_t)ASN1_STRING_length(key) }, id);
+        st = rfc7093_id(
+            libctx, (struct hsm_bytes){ ASN1_STRING_get0_data(key), (size_t)ASN1_STRING_length(key) }, id);
     }
     X509_free(x509); /* d2i_X509() has set it to NULL if it failed */
     return st;

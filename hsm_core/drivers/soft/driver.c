@@ -14,11 +14,13 @@
 
 enum { LOOK_EVERY_MS = 250 };
 
-/* ---- fork ----------------------------------------------------------------------------------------------- */
+/* ---- fork -----------------------------------------------------------------------------------------------
+ */
 
 /*
- * SQLite keeps per file and process which locks it holds, and a forked child inherits that knowledge but not the locks.
- * So a fork waits until no thread is inside SQLite: then nothing is locked and the child starts with the truth.
+ * SQLite keeps per file and process which locks it holds, and a forked child inherits that knowledge but not
+ * the locks. So a fork waits until no thread is inside SQLite: then nothing is locked and the child starts
+ * with the truth.
  */
 static pthread_mutex_t open_tokens_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct soft_token *open_tokens;
@@ -75,7 +77,8 @@ static void unregister_token(struct soft_token *t)
     (void)pthread_mutex_unlock(&open_tokens_lock);
 }
 
-/* ---- small things --------------------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------------------
+ */
 
 int64_t soft_now_ms(void)
 {
@@ -85,7 +88,8 @@ int64_t soft_now_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* Absolute, because a daemon changes its directory; links are not followed, because one may be pointed elsewhere. */
+/* Absolute, because a daemon changes its directory; links are not followed, because one may be pointed
+ * elsewhere. */
 static hsm_status file_path(const struct hsm_open_args *args, char *out, size_t out_len)
 {
     const char *location = args->spec->location;
@@ -99,7 +103,8 @@ static hsm_status file_path(const struct hsm_open_args *args, char *out, size_t 
     if (location[0] == '/')
         (void)snprintf(out, out_len, "%s", location);
     else if (getcwd(cwd, sizeof(cwd)) == NULL)
-        return hsm_fail(HSM_ERR_TOKEN_IO, "token '%s' (%s): no current directory: %s", args->name, location, strerror(errno));
+        return hsm_fail(HSM_ERR_TOKEN_IO, "token '%s' (%s): no current directory: %s", args->name, location,
+                        strerror(errno));
     else
         (void)snprintf(out, out_len, "%s/%s", cwd, location);
     return HSM_OK;
@@ -127,7 +132,8 @@ hsm_status soft_check_file(struct soft_token *t, bool now)
     return HSM_OK;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------------------
+ */
 
 void soft_token_free(struct soft_token *t)
 {
@@ -197,9 +203,9 @@ static void soft_close(struct hsm_token *tok)
 }
 
 /*
- * SQLite's connection and the EVP_PKEYs are leaked: freeing them could wait for a lock that a thread of the parent held.
- * Their descriptors are close-on-exec. libcrypto's heap for secrets is the child's own copy from now on; keys in it are
- * unreachable, not cleansed.
+ * SQLite's connection and the EVP_PKEYs are leaked: freeing them could wait for a lock that a thread of the
+ * parent held. Their descriptors are close-on-exec. libcrypto's heap for secrets is the child's own copy from
+ * now on; keys in it are unreachable, not cleansed.
  */
 static void soft_abandon(struct hsm_token *tok)
 {
@@ -212,7 +218,8 @@ static void soft_abandon(struct hsm_token *tok)
     t->login_fd = -1;
 }
 
-/* ---- the rest of the table ------------------------------------------------------------------------------ */
+/* ---- the rest of the table ------------------------------------------------------------------------------
+ */
 
 static void fill_pins(struct hsm_token_info *info, const struct soft_pin *user, const struct soft_pin *so)
 {
@@ -248,7 +255,7 @@ static hsm_status soft_info(struct hsm_token *tok, struct hsm_token_info *info)
     for (i = 0; i < SOFT_UUID_LEN; i++)
         (void)snprintf(info->serial + 2 * i, 3, "%02x", t->uuid[i]);
     info->format_version = SOFT_FORMAT;
-    info->writable = t->writable;
+    info->writable = soft_store_writable(t);
     return HSM_OK;
 }
 

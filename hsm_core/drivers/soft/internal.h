@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c is SQLite, rows.c the rows in it,
- * pin.c the PINs and their counters, object.c the objects, key.c the cache of ready keys and signing, crypto.c all use
- * of libcrypto, pkcs8.c the byte form of a private key.
+ * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c
+ * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, key.c the cache
+ * of ready keys and signing, crypto.c all use of libcrypto, pkcs8.c the byte form of a private key.
  *
- * Secrets: the token key K (32 random bytes) is stored twice, wrapped by AES-256-GCM under a key derived from the user
- * PIN and from the SO PIN. What seals keys and data objects is derived from K by HKDF; only that is kept after login.
+ * Secrets: the token key K (32 random bytes) is stored twice, wrapped by AES-256-GCM under a key derived from
+ * the user PIN and from the SO PIN. What seals keys and data objects is derived from K by HKDF; only that is
+ * kept after login.
  */
 #ifndef SOFT_INTERNAL_H
 #define SOFT_INTERNAL_H
@@ -80,6 +81,7 @@ struct soft_token {
     struct soft_token *next; /* in the list of open tokens */
     char where[1200];        /* "token 'NAME' (PATH)", for error lines */
     char path[1024];         /* absolute, as configured: links not followed */
+    char real_path[1024];    /* of the file SQLite opened: journal and lock file stand beside it */
     char label[HSM_LABEL_MAX + 1];
     uint8_t uuid[SOFT_UUID_LEN];
     OSSL_LIB_CTX *libctx;
@@ -87,10 +89,10 @@ struct soft_token {
 
     pthread_mutex_t sql; /* the connection, and `seal_key` */
     sqlite3 *db;
-    sqlite3_file *file;  /* SQLite's own, for reading the change counter */
+    sqlite3_file *file;   /* SQLite's own, for reading the change counter */
     bool concurrent_read; /* SQLite reads with pread(): no seek pointer to race for */
-    bool writable;
-    uint8_t *seal_key;   /* secret memory; NULL until the user has logged in */
+    bool read_only;       /* SQLite could open the file for reading only */
+    uint8_t *seal_key;    /* secret memory; NULL until the user has logged in */
 
     pthread_mutex_t login; /* one login at a time per token and process */
     int login_fd;          /* the file lock that serialises logins between processes; -1 */
@@ -116,8 +118,8 @@ extern const struct hsm_driver hsm_driver_soft;
 /** A token that is not open yet: path, lock, cipher. */
 HSM_MUST_USE hsm_status soft_token_new(const struct hsm_open_args *args, struct soft_token **out);
 void soft_token_free(struct soft_token *t);
-/** Is the file at the path still the one that is open? HSM_ERR_TOKEN_GONE if not. @p now: do not wait for the next
- *  quarter of a second */
+/** Is the file at the path still the one that is open? HSM_ERR_TOKEN_GONE if not. @p now: do not wait for the
+ * next quarter of a second */
 HSM_MUST_USE hsm_status soft_check_file(struct soft_token *t, bool now);
 int64_t soft_now_ms(void);
 
@@ -125,7 +127,8 @@ int64_t soft_now_ms(void);
 
 hsm_status soft_create(const struct hsm_open_args *args, const struct hsm_token_init *init);
 
-/* ---- store.c: every call but soft_store_counter() wants t->sql held ------------------------------------- */
+/* ---- store.c: every call but soft_store_counter() wants t->sql held -------------------------------------
+ */
 
 void soft_sql_lock(struct soft_token *t);
 void soft_sql_unlock(struct soft_token *t);
@@ -133,9 +136,11 @@ void soft_sql_unlock(struct soft_token *t);
 HSM_MUST_USE hsm_status soft_store_open(struct soft_token *t);
 void soft_store_close(struct soft_token *t);
 /** Make a token (t->uuid, t->label and these PINs) in the empty file t->path and have it on the disk. */
-HSM_MUST_USE hsm_status soft_store_format(struct soft_token *t, const struct soft_pin *user, const struct soft_pin *so);
+HSM_MUST_USE hsm_status soft_store_format(struct soft_token *t, const struct soft_pin *user,
+                                          const struct soft_pin *so);
 /**
- * Keep everybody from writing to a token that is about to be replaced, and undo what a crashed writer left behind.
+ * Keep everybody from writing to a token that is about to be replaced, and undo what a crashed writer left
+ * behind.
  * @param lock  out: sqlite3_close() it after the replacement; NULL if @p path is a damaged or empty file
  * @return HSM_ERR_TOKEN_FORMAT if it is something else than a token
  */
@@ -145,6 +150,11 @@ bool soft_store_counter(struct soft_token *t, uint32_t *counter);
 /** The same with t->sql held. */
 bool soft_store_counter_locked(struct soft_token *t, uint32_t *counter);
 
+/** May this process write now? A program that opened the token as root may have dropped its rights since. No
+ * lock needed. */
+bool soft_store_writable(const struct soft_token *t);
+/** The same as HSM_OK or HSM_ERR_READ_ONLY. */
+HSM_MUST_USE hsm_status soft_store_want_writable(const struct soft_token *t);
 HSM_MUST_USE hsm_status soft_store_begin(struct soft_token *t, bool write);
 HSM_MUST_USE hsm_status soft_store_commit(struct soft_token *t);
 /** End the transaction with nothing written, if one is open. */
@@ -165,10 +175,13 @@ HSM_MUST_USE hsm_status soft_store_put_pin(struct soft_token *t, const struct so
 HSM_MUST_USE hsm_status soft_store_set_tries(struct soft_token *t, enum hsm_role role, unsigned tries_left);
 
 /** The object with this handle; row->value too if @p want_value. HSM_ERR_NO_OBJECT */
-HSM_MUST_USE hsm_status soft_store_object(struct soft_token *t, hsm_handle handle, bool want_value, struct soft_row *row);
-/** Up to @p max objects with a handle above @p after, in order; without values. @p cls, @p label narrow it down. */
-HSM_MUST_USE hsm_status soft_store_page(struct soft_token *t, hsm_handle after, enum hsm_class cls, const char *label,
-                                        struct hsm_object *objs, size_t max, size_t *count);
+HSM_MUST_USE hsm_status soft_store_object(struct soft_token *t, hsm_handle handle, bool want_value,
+                                          struct soft_row *row);
+/** Up to @p max objects with a handle above @p after, in order; without values. @p cls, @p label narrow it
+ * down. */
+HSM_MUST_USE hsm_status soft_store_page(struct soft_token *t, hsm_handle after, enum hsm_class cls,
+                                        const char *label, struct hsm_object *objs, size_t max,
+                                        size_t *count);
 /** HSM_ERR_EXISTS if the label is taken. */
 HSM_MUST_USE hsm_status soft_store_label_free(struct soft_token *t, enum hsm_class cls, const char *label);
 /** Insert without its value; sets obj->handle, which is never used twice. */
@@ -182,19 +195,23 @@ void soft_row_clear(struct soft_row *row);
 hsm_status soft_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin);
 hsm_status soft_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin,
                            struct hsm_bytes new_pin, bool machine_pin);
-hsm_status soft_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin, bool machine_pin);
+hsm_status soft_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin,
+                            bool machine_pin);
 /** Fill in @p pin for a new PIN: parameters, salt, K wrapped. pin->role, tries_* are the caller's. */
-HSM_MUST_USE hsm_status soft_pin_wrap(struct soft_token *t, struct hsm_bytes text, bool machine_pin, uint64_t kdf_memory,
-                                      const uint8_t token_key[SOFT_KEY_LEN], struct soft_pin *pin);
+HSM_MUST_USE hsm_status soft_pin_wrap(struct soft_token *t, struct hsm_bytes text, bool machine_pin,
+                                      uint64_t kdf_memory, const uint8_t token_key[SOFT_KEY_LEN],
+                                      struct soft_pin *pin);
 HSM_MUST_USE hsm_status soft_pin_check_format(struct hsm_bytes text, enum hsm_role role, bool machine_pin);
 /** Digest of a `pin` row but its counters; tells damage from a wrong PIN, authenticates nothing. */
-HSM_MUST_USE hsm_status soft_pin_digest(struct soft_token *t, const struct soft_pin *pin, uint8_t digest[SOFT_DIGEST_LEN]);
+HSM_MUST_USE hsm_status soft_pin_digest(struct soft_token *t, const struct soft_pin *pin,
+                                        uint8_t digest[SOFT_DIGEST_LEN]);
 /** Parameters that a damaged or hostile file may hold would cost gigabytes or hours. */
 bool soft_kdf_params_sane(const struct soft_kdf_params *params);
 
 /* ---- object.c ------------------------------------------------------------------------------------------ */
 
-hsm_status soft_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each, void *arg);
+hsm_status soft_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each,
+                          void *arg);
 hsm_status soft_generate(struct hsm_token *tok, const struct hsm_object_spec *spec, hsm_handle *handle);
 hsm_status soft_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8,
                        hsm_handle *handle);
@@ -208,7 +225,8 @@ hsm_status soft_destroy(struct hsm_token *tok, hsm_handle handle);
 void soft_object_aad(const struct soft_token *t, const struct hsm_object *obj, struct hsm_buf *out);
 /** Open the seal of a key or data object. t->sql held. @p out: secret memory, cap >= row->value_len
  *  @return HSM_ERR_PIN_REQUIRED; HSM_ERR_TOKEN_FORMAT if anything about the object was altered */
-HSM_MUST_USE hsm_status soft_object_unseal(struct soft_token *t, const struct soft_row *row, struct hsm_buf *out);
+HSM_MUST_USE hsm_status soft_object_unseal(struct soft_token *t, const struct soft_row *row,
+                                           struct hsm_buf *out);
 
 /* ---- key.c --------------------------------------------------------------------------------------------- */
 
@@ -216,8 +234,8 @@ void soft_cache_init(struct soft_cache *cache);
 void soft_cache_free(struct soft_cache *cache); /* no operation may be running */
 /** Let go of every key that is not in use. */
 void soft_cache_shrink(struct soft_cache *cache, size_t keep);
-hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech, struct hsm_bytes in,
-                     struct hsm_buf *out);
+hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,
+                     struct hsm_bytes in, struct hsm_buf *out);
 
 /* ---- crypto.c ------------------------------------------------------------------------------------------ */
 
@@ -229,34 +247,37 @@ void soft_secure_heap(void);
 bool soft_secure_heap_tight(void);
 
 HSM_MUST_USE hsm_status soft_random_bytes(OSSL_LIB_CTX *libctx, void *out, size_t len);
-HSM_MUST_USE hsm_status soft_sha256(OSSL_LIB_CTX *libctx, struct hsm_bytes in, uint8_t digest[SOFT_DIGEST_LEN]);
-HSM_MUST_USE hsm_status soft_kdf(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *params, struct hsm_bytes pin,
-                                 uint8_t key[SOFT_KEY_LEN]);
+HSM_MUST_USE hsm_status soft_sha256(OSSL_LIB_CTX *libctx, struct hsm_bytes in,
+                                    uint8_t digest[SOFT_DIGEST_LEN]);
+HSM_MUST_USE hsm_status soft_kdf(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *params,
+                                 struct hsm_bytes pin, uint8_t key[SOFT_KEY_LEN]);
 /** HKDF-SHA256 of @p key. @p info says what for. */
-HSM_MUST_USE hsm_status soft_hkdf(OSSL_LIB_CTX *libctx, struct hsm_bytes key, struct hsm_bytes salt, const char *info,
-                                  uint8_t out[SOFT_KEY_LEN]);
+HSM_MUST_USE hsm_status soft_hkdf(OSSL_LIB_CTX *libctx, struct hsm_bytes key, struct hsm_bytes salt,
+                                  const char *info, uint8_t out[SOFT_KEY_LEN]);
 /** out = nonce, ciphertext, tag; needs plain.len + SOFT_SEAL_EXTRA bytes. */
 HSM_MUST_USE hsm_status soft_seal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN], struct hsm_bytes aad,
                                   struct hsm_bytes plain, struct hsm_buf *out);
 /** @return HSM_ERR_DATA (without a line) if the seal does not fit */
-HSM_MUST_USE hsm_status soft_unseal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN], struct hsm_bytes aad,
-                                    struct hsm_bytes sealed, struct hsm_buf *out);
+HSM_MUST_USE hsm_status soft_unseal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN],
+                                    struct hsm_bytes aad, struct hsm_bytes sealed, struct hsm_buf *out);
 
-HSM_MUST_USE hsm_status soft_pkey_generate(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind, EVP_PKEY **pkey);
+HSM_MUST_USE hsm_status soft_pkey_generate(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind,
+                                           EVP_PKEY **pkey);
 /** The numbers of @p pkey, in @p numbers: secret memory of SOFT_PKCS8_MAX bytes. */
-HSM_MUST_USE hsm_status soft_pkey_numbers(const EVP_PKEY *pkey, const struct hsm_key_kind *kind, struct hsm_buf *numbers,
-                                          struct soft_private *priv);
+HSM_MUST_USE hsm_status soft_pkey_numbers(const EVP_PKEY *pkey, const struct hsm_key_kind *kind,
+                                          struct hsm_buf *numbers, struct soft_private *priv);
 HSM_MUST_USE hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, EVP_PKEY **pkey);
 /** The EC public point that belongs to priv->scalar. point->cap >= HSM_POINT_MAX */
-HSM_MUST_USE hsm_status soft_ec_point(OSSL_LIB_CTX *libctx, const struct soft_private *priv, struct hsm_buf *point);
+HSM_MUST_USE hsm_status soft_ec_point(OSSL_LIB_CTX *libctx, const struct soft_private *priv,
+                                      struct hsm_buf *point);
 /** Does the private part belong to the public, are primes prime ...? HSM_ERR_DATA */
 HSM_MUST_USE hsm_status soft_pkey_check(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey);
 HSM_MUST_USE hsm_status soft_pkey_spki(EVP_PKEY *pkey, struct hsm_buf *spki);
 /** RFC 7093 section 2 method 1: leftmost 160 bits of SHA-256 over the subjectPublicKey. */
 HSM_MUST_USE hsm_status soft_spki_id(OSSL_LIB_CTX *libctx, struct hsm_bytes spki, uint8_t id[SOFT_ID_LEN]);
-/** @p der must be one X.509 certificate and nothing behind it: identifier and kind (NONE if unknown to hsm) of its
- *  public key. HSM_ERR_DATA */
-HSM_MUST_USE hsm_status soft_certificate_id(OSSL_LIB_CTX *libctx, struct hsm_bytes der, struct hsm_key_kind *kind,
-                                            uint8_t id[SOFT_ID_LEN]);
+/** @p der must be one X.509 certificate and nothing behind it: identifier and kind (NONE if unknown to hsm)
+ * of its public key. HSM_ERR_DATA */
+HSM_MUST_USE hsm_status soft_certificate_id(OSSL_LIB_CTX *libctx, struct hsm_bytes der,
+                                            struct hsm_key_kind *kind, uint8_t id[SOFT_ID_LEN]);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few initialised contexts, so that
- * a signature costs what libcrypto's own takes plus one pread(): the change counter of the token file, which says whether
- * anybody has written to the token since the key was last compared with its row. No lock is held while computing.
+ * Signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few initialised
+ * contexts, so that a signature costs what libcrypto's own takes plus one pread(): the change counter of the
+ * token file, which says whether anybody has written to the token since the key was last compared with its
+ * row. No lock is held while computing.
  */
 #include "internal.h"
 
@@ -42,7 +43,8 @@ struct soft_key {
     uint8_t row[]; /* attributes as sealed, then the sealed key: what the row in the file must still be */
 };
 
-/* ---- the cache ------------------------------------------------------------------------------------------ */
+/* ---- the cache ------------------------------------------------------------------------------------------
+ */
 
 void soft_cache_init(struct soft_cache *cache)
 {
@@ -143,7 +145,8 @@ static void use_key(struct soft_cache *cache, struct soft_key *key)
 
 static bool same_mech(const struct hsm_mech *a, const struct hsm_mech *b)
 {
-    return a->type == b->type && a->hash == b->hash && a->mgf1_hash == b->mgf1_hash && a->salt_len == b->salt_len;
+    return a->type == b->type && a->hash == b->hash && a->mgf1_hash == b->mgf1_hash &&
+           a->salt_len == b->salt_len;
 }
 
 static struct soft_op *take_op(struct soft_key *key, const struct hsm_mech *mech)
@@ -160,8 +163,8 @@ static struct soft_op *take_op(struct soft_key *key, const struct hsm_mech *mech
 }
 
 /* The ready key, if nobody has written to the token since it was last checked. */
-static struct soft_key *cached_key(struct soft_token *t, hsm_handle handle, const struct hsm_mech *mech, uint32_t counter,
-                                   struct soft_op **op)
+static struct soft_key *cached_key(struct soft_token *t, hsm_handle handle, const struct hsm_mech *mech,
+                                   uint32_t counter, struct soft_op **op)
 {
     struct soft_key *key;
 
@@ -195,7 +198,8 @@ static void release_key(struct soft_token *t, struct soft_key *key, struct soft_
         key_free(key);
 }
 
-/* ---- loading a key -------------------------------------------------------------------------------------- */
+/* ---- loading a key --------------------------------------------------------------------------------------
+ */
 
 static hsm_status make_pkey(struct soft_token *t, const struct soft_row *row, EVP_PKEY **pkey)
 {
@@ -219,7 +223,8 @@ out:
     return st;
 }
 
-static hsm_status new_key(struct soft_token *t, const struct soft_row *row, struct hsm_bytes aad, struct soft_key **out)
+static hsm_status new_key(struct soft_token *t, const struct soft_row *row, struct hsm_bytes aad,
+                          struct soft_key **out)
 {
     struct soft_key *key = calloc(1, sizeof(*key) + aad.len + row->value_len);
     hsm_status st;
@@ -269,7 +274,8 @@ static struct soft_key *revalidate(struct soft_token *t, hsm_handle handle, cons
 }
 
 /* Within a read transaction: row and counter belong together. */
-static hsm_status load_in_transaction(struct soft_token *t, hsm_handle handle, struct soft_row *row, struct soft_key **key)
+static hsm_status load_in_transaction(struct soft_token *t, hsm_handle handle, struct soft_row *row,
+                                      struct soft_key **key)
 {
     uint8_t buf[SOFT_AAD_MAX];
     struct hsm_buf a = { buf, sizeof(buf), 0 };
@@ -316,7 +322,8 @@ static hsm_status load_key(struct soft_token *t, hsm_handle handle, struct soft_
     return st;
 }
 
-/* ---- mechanisms ----------------------------------------------------------------------------------------- */
+/* ---- mechanisms -----------------------------------------------------------------------------------------
+ */
 
 /* Only what a context depends on, so that as few as possible are needed. */
 static struct hsm_mech context_mech(const struct hsm_mech *mech)
@@ -351,8 +358,8 @@ static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
     return false;
 }
 
-static hsm_status check_length(const struct soft_token *t, const struct soft_key *key, const struct hsm_mech *mech,
-                               size_t len)
+static hsm_status check_length(const struct soft_token *t, const struct soft_key *key,
+                               const struct hsm_mech *mech, size_t len)
 {
     size_t modulus = (key->kind.bits + 7) / 8, want = 0;
 
@@ -363,10 +370,12 @@ static hsm_status check_length(const struct soft_token *t, const struct soft_key
     else if (mech->hash != HSM_HASH_NONE)
         want = hsm_hash_len(mech->hash);
     if (want != 0 && len != want)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu", key->label, t->where,
-                        len, mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
+        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu",
+                        key->label, t->where, len,
+                        mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
     if (mech->type == HSM_MECH_RSA_PKCS1 && len > modulus - 11)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
+        return hsm_fail(HSM_ERR_DATA_LEN,
+                        "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
                         key->label, t->where, len, modulus - 11);
     if (mech->type == HSM_MECH_ECDSA && len == 0)
         return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: nothing to sign", key->label, t->where);
@@ -374,20 +383,22 @@ static hsm_status check_length(const struct soft_token *t, const struct soft_key
 }
 
 /* RFC 8017 section 9.1.1: the encoded message must hold hash, salt and two more octets. */
-static hsm_status check_pss(const struct soft_token *t, const struct soft_key *key, const struct hsm_mech *mech)
+static hsm_status check_pss(const struct soft_token *t, const struct soft_key *key,
+                            const struct hsm_mech *mech)
 {
     size_t room = (key->kind.bits - 1 + 7) / 8;
 
     if (mech->hash == HSM_HASH_NONE || hsm_hash_name(mech->hash) == NULL)
         return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: RSA-PSS needs a digest", key->label, t->where);
     if (mech->salt_len > room || hsm_hash_len(mech->hash) + mech->salt_len + 2 > room)
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
+        return hsm_fail(HSM_ERR_MECH,
+                        "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
                         key->label, t->where, mech->salt_len, key->kind.bits, hsm_hash_name(mech->hash));
     return HSM_OK;
 }
 
-static hsm_status check_request(const struct soft_token *t, const struct soft_key *key, const struct hsm_mech *mech,
-                                size_t in_len, size_t cap)
+static hsm_status check_request(const struct soft_token *t, const struct soft_key *key,
+                                const struct hsm_mech *mech, size_t in_len, size_t cap)
 {
     char kind[32], usage[96];
     hsm_status st;
@@ -399,19 +410,21 @@ static hsm_status check_request(const struct soft_token *t, const struct soft_ke
         mech->mgf1_hash >= HSM_HASH_COUNT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
     if (!type_fits(mech->type, key->kind.type))
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which this signature mechanism cannot use", key->label,
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "key '%s' on %s is of type %s, which this signature mechanism cannot use", key->label,
                         t->where, hsm_kind_format(&key->kind, kind));
     if (mech->type == HSM_MECH_RSA_PSS && (st = check_pss(t, key, mech)) != HSM_OK)
         return st;
     if ((st = check_length(t, key, mech, in_len)) != HSM_OK)
         return st;
     if (cap < key->signature_max)
-        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu", key->label,
-                        key->signature_max, cap);
+        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu",
+                        key->label, key->signature_max, cap);
     return HSM_OK;
 }
 
-/* ---- signing -------------------------------------------------------------------------------------------- */
+/* ---- signing --------------------------------------------------------------------------------------------
+ */
 
 static OSSL_PARAM text_param(const char *name, const char *value)
 {
@@ -448,7 +461,8 @@ static bool init_mctx(struct soft_op *op, OSSL_LIB_CTX *libctx, EVP_PKEY *pkey)
     return op->mctx != NULL && EVP_DigestSignInit_ex(op->mctx, NULL, NULL, libctx, PROPQ, pkey, NULL) == 1;
 }
 
-static hsm_status new_op(struct soft_token *t, const struct soft_key *key, const struct hsm_mech *mech, struct soft_op **out)
+static hsm_status new_op(struct soft_token *t, const struct soft_key *key, const struct hsm_mech *mech,
+                         struct soft_op **out)
 {
     struct soft_op *op = calloc(1, sizeof(*op));
     char what[sizeof(t->where) + 400];
@@ -456,7 +470,8 @@ static hsm_status new_op(struct soft_token *t, const struct soft_key *key, const
     if (op == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory signing with '%s'", key->label);
     op->mech = *mech;
-    if (mech->type == HSM_MECH_EDDSA ? init_mctx(op, t->libctx, key->pkey) : init_pctx(op, t->libctx, key->pkey)) {
+    if (mech->type == HSM_MECH_EDDSA ? init_mctx(op, t->libctx, key->pkey)
+                                     : init_pctx(op, t->libctx, key->pkey)) {
         *out = op;
         return HSM_OK;
     }
@@ -465,8 +480,10 @@ static hsm_status new_op(struct soft_token *t, const struct soft_key *key, const
     return soft_crypto_fail(HSM_ERR_MECH, what);
 }
 
-/* Newer releases of libcrypto finish a message context with its first signature, so that it must be started again. */
-static bool sign_message(struct soft_token *t, struct soft_op *op, struct hsm_bytes in, uint8_t *sig, size_t *len)
+/* Newer releases of libcrypto finish a message context with its first signature, so that it must be started
+ * again. */
+static bool sign_message(struct soft_token *t, struct soft_op *op, struct hsm_bytes in, uint8_t *sig,
+                         size_t *len)
 {
     static const uint8_t none[1];
 
@@ -513,8 +530,8 @@ static hsm_status sign_with(struct soft_token *t, const struct soft_key *key, co
     return soft_crypto_fail(mech->type == HSM_MECH_RSA_RAW ? HSM_ERR_DATA : HSM_ERR_CRYPTO, what);
 }
 
-hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech, struct hsm_bytes in,
-                     struct hsm_buf *out)
+hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,
+                     struct hsm_bytes in, struct hsm_buf *out)
 {
     struct soft_token *t = soft_of(tok);
     struct hsm_mech m = context_mech(mech);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Objects: keys and data sealed with AES-256-GCM, certificates in clear. The seal of an object also covers all its
- * attributes, its handle and the token, so that nobody can make a key extractable, give it another name or swap two keys
- * by editing the file.
+ * Objects: keys and data sealed with AES-256-GCM, certificates in clear. The seal of an object also covers
+ * all its attributes, its handle and the token, so that nobody can make a key extractable, give it another
+ * name or swap two keys by editing the file.
  */
 #include "internal.h"
 
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { PAGE = 16 };
 
@@ -33,7 +32,8 @@ static void put_bytes(struct hsm_buf *out, const void *ptr, size_t len)
     out->len += len;
 }
 
-_Static_assert(16 + SOFT_UUID_LEN + 8 + 4 + 8 + 8 + 2 + HSM_LABEL_MAX + 2 + HSM_ID_MAX + 2 + HSM_SPKI_MAX <= SOFT_AAD_MAX,
+_Static_assert(16 + SOFT_UUID_LEN + 8 + 4 + 8 + 8 + 2 + HSM_LABEL_MAX + 2 + HSM_ID_MAX + 2 + HSM_SPKI_MAX <=
+                   SOFT_AAD_MAX,
                "attributes fit");
 
 void soft_object_aad(const struct soft_token *t, const struct hsm_object *obj, struct hsm_buf *out)
@@ -71,18 +71,23 @@ hsm_status soft_object_unseal(struct soft_token *t, const struct soft_row *row, 
     if ((st = require_login(t)) != HSM_OK)
         return st;
     soft_object_aad(t, &row->obj, &a);
-    st = soft_unseal(t, t->seal_key, (struct hsm_bytes){ a.ptr, a.len }, (struct hsm_bytes){ row->value, row->value_len },
-                     out);
+    st = soft_unseal(t, t->seal_key, (struct hsm_bytes){ a.ptr, a.len },
+                     (struct hsm_bytes){ row->value, row->value_len }, out);
     if (st == HSM_ERR_DATA)
-        return hsm_fail(HSM_ERR_TOKEN_FORMAT, "'%s' on %s is damaged or was tampered with: its seal does not fit; restore "
-                                              "the token from a backup", row->obj.label, t->where);
-    return st == HSM_ERR_BUFFER ? hsm_fail(st, "'%s' does not fit into %zu bytes", row->obj.label, out->cap) : st;
+        return hsm_fail(HSM_ERR_TOKEN_FORMAT,
+                        "'%s' on %s is damaged or was tampered with: its seal does not fit; restore "
+                        "the token from a backup",
+                        row->obj.label, t->where);
+    return st == HSM_ERR_BUFFER ? hsm_fail(st, "'%s' does not fit into %zu bytes", row->obj.label, out->cap)
+                                : st;
 }
 
-/* ---- looking -------------------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------------------
+ */
 
 /* Page by page, with the lock released while the caller looks: he may call back. */
-hsm_status soft_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each, void *arg)
+hsm_status soft_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each,
+                          void *arg)
 {
     struct soft_token *t = soft_of(tok);
     struct hsm_object *objs;
@@ -107,7 +112,8 @@ hsm_status soft_enumerate(struct hsm_token *tok, enum hsm_class cls, const char 
     return st;
 }
 
-/* ---- adding --------------------------------------------------------------------------------------------- */
+/* ---- adding ---------------------------------------------------------------------------------------------
+ */
 
 static hsm_status insert_sealed(struct soft_token *t, struct hsm_object *obj, struct hsm_bytes plain)
 {
@@ -138,12 +144,14 @@ static hsm_status insert_clear(struct soft_token *t, struct hsm_object *obj, str
     return soft_store_set_value(t, obj->handle, value);
 }
 
-static hsm_status add(struct soft_token *t, struct hsm_object *obj, struct hsm_bytes value, hsm_handle *handle)
+static hsm_status add(struct soft_token *t, struct hsm_object *obj, struct hsm_bytes value,
+                      hsm_handle *handle)
 {
     hsm_status st;
 
     soft_sql_lock(t);
-    if ((st = soft_store_begin(t, true)) == HSM_OK && (st = soft_store_label_free(t, obj->cls, obj->label)) == HSM_OK)
+    if ((st = soft_store_begin(t, true)) == HSM_OK &&
+        (st = soft_store_label_free(t, obj->cls, obj->label)) == HSM_OK)
         st = obj->cls == HSM_CLASS_CERT ? insert_clear(t, obj, value) : insert_sealed(t, obj, value);
     if (st == HSM_OK)
         st = soft_store_commit(t);
@@ -161,9 +169,8 @@ static hsm_status may_add(struct soft_token *t, const struct hsm_object_spec *sp
 
     if ((st = soft_check_file(t, true)) != HSM_OK)
         return st;
-    if (!t->writable)
-        return hsm_fail(HSM_ERR_READ_ONLY, "%s cannot be written by uid %u: the file and its directory must be writable",
-                        t->where, (unsigned)geteuid());
+    if ((st = soft_store_want_writable(t)) != HSM_OK)
+        return st;
     soft_sql_lock(t);
     if ((st = soft_store_label_free(t, cls, spec->label)) == HSM_OK)
         st = require_login(t);
@@ -208,16 +215,17 @@ static hsm_status describe_key(struct soft_token *t, const struct hsm_object_spe
     possible = hsm_kind_usages(&obj->kind);
     obj->usage = spec->usage != 0 ? spec->usage : possible;
     if ((obj->usage & ~possible) != 0)
-        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s", hsm_kind_format(&obj->kind, kind),
-                        hsm_usage_format(possible, usage));
+        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s",
+                        hsm_kind_format(&obj->kind, kind), hsm_usage_format(possible, usage));
     if (obj->id_len > 0)
         return HSM_OK;
     obj->id_len = SOFT_ID_LEN;
     return soft_spki_id(t->libctx, (struct hsm_bytes){ obj->spki, obj->spki_len }, obj->id);
 }
 
-static hsm_status add_key(struct soft_token *t, const struct hsm_object_spec *spec, const struct soft_private *priv,
-                          EVP_PKEY *pkey, struct hsm_object *obj, struct scratch *scratch, hsm_handle *handle)
+static hsm_status add_key(struct soft_token *t, const struct hsm_object_spec *spec,
+                          const struct soft_private *priv, EVP_PKEY *pkey, struct hsm_object *obj,
+                          struct scratch *scratch, hsm_handle *handle)
 {
     struct hsm_buf pkcs8 = { scratch->pkcs8, sizeof(scratch->pkcs8), 0 };
     hsm_status st;
@@ -252,7 +260,8 @@ hsm_status soft_generate(struct hsm_token *tok, const struct hsm_object_spec *sp
     return st;
 }
 
-/* Does the point that came with an EC key (if any) belong to it? `point`: uncompressed, computed from the scalar. */
+/* Does the point that came with an EC key (if any) belong to it? `point`: uncompressed, computed from the
+ * scalar. */
 static bool point_fits(struct hsm_bytes given, struct hsm_bytes point)
 {
     size_t field_len = (point.len - 1) / 2;
@@ -292,13 +301,15 @@ hsm_status soft_import(struct hsm_token *tok, const struct hsm_object_spec *spec
     EVP_PKEY *pkey = NULL;
     hsm_status st;
 
-    if ((st = soft_pkcs8_decode(pkcs8, &priv)) != HSM_OK || (st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
+    if ((st = soft_pkcs8_decode(pkcs8, &priv)) != HSM_OK ||
+        (st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
         (st = describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK ||
         (st = complete_ec(t, &priv, point)) != HSM_OK)
         return st;
     if ((scratch = hsm_secret_alloc(sizeof(*scratch))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a key");
-    if ((st = soft_pkey_new(t->libctx, &priv, &pkey)) == HSM_OK && (st = soft_pkey_check(t->libctx, pkey)) == HSM_OK)
+    if ((st = soft_pkey_new(t->libctx, &priv, &pkey)) == HSM_OK &&
+        (st = soft_pkey_check(t->libctx, pkey)) == HSM_OK)
         st = add_key(t, spec, &priv, pkey, &obj, scratch, handle);
     EVP_PKEY_free(pkey);
     hsm_secret_free(scratch, sizeof(*scratch));
@@ -329,7 +340,8 @@ hsm_status soft_put(struct hsm_token *tok, const struct hsm_object_spec *spec, s
     return add(t, &obj, value, handle);
 }
 
-/* ---- reading and destroying ----------------------------------------------------------------------------- */
+/* ---- reading and destroying -----------------------------------------------------------------------------
+ */
 
 static hsm_status copy_out(struct hsm_bytes from, const char *label, struct hsm_buf *out)
 {
@@ -369,8 +381,10 @@ hsm_status soft_export_private(struct hsm_token *tok, hsm_handle handle, struct 
     if (row.obj.cls != HSM_CLASS_KEY)
         st = hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is not a key", row.obj.label, t->where);
     else if (!row.obj.extractable)
-        st = hsm_fail(HSM_ERR_NOT_EXTRACTABLE, "key '%s' on %s may not leave the token: it was created without "
-                                               "--extractable", row.obj.label, t->where);
+        st = hsm_fail(HSM_ERR_NOT_EXTRACTABLE,
+                      "key '%s' on %s may not leave the token: it was created without "
+                      "--extractable",
+                      row.obj.label, t->where);
     else
         st = unseal_out(t, &row, pkcs8);
 out:
@@ -395,7 +409,8 @@ hsm_status soft_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *va
     else if (row.obj.cls == HSM_CLASS_DATA)
         st = unseal_out(t, &row, value);
     else
-        st = hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a key, not a certificate or data object", row.obj.label, t->where);
+        st = hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a key, not a certificate or data object",
+                      row.obj.label, t->where);
 out:
     soft_sql_unlock(t);
     soft_row_clear(&row);

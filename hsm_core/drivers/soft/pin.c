@@ -2,17 +2,19 @@
 /*
  * PINs and their retry counters.
  *
- * A PIN that a person chose is stretched (scrypt) and counted before it is checked: the try is taken away and committed,
- * then the PIN is checked, then the counter is set back if it was right. Whoever kills the process in between has lost a
- * try. So that many programs which log in at the same moment with the right PIN do not eat up each other's tries, all of
- * this happens under a file lock on PATH-login, which the kernel releases when its holder dies. It is a file of its own
- * because closing any descriptor of the token file would drop SQLite's locks on it; whoever may write the token may
- * create files beside it (SQLite's journal), so the lock is there exactly when counting is possible.
+ * A PIN that a person chose is stretched (scrypt) and counted before it is checked: the try is taken away and
+ * committed, then the PIN is checked, then the counter is set back if it was right. Whoever kills the process
+ * in between has lost a try. So that many programs which log in at the same moment with the right PIN do not
+ * eat up each other's tries, all of this happens under a file lock on PATH-login, which the kernel releases
+ * when its holder dies. It is a file of its own because closing any descriptor of the token file would drop
+ * SQLite's locks on it; whoever may write the token may create files beside it (SQLite's journal), so the
+ * lock is there exactly when counting is possible.
  *
- * A machine-made PIN (256 random bits) cannot be guessed, so it is checked first and only failures are written.
+ * A machine-made PIN (256 random bits) cannot be guessed, so it is checked first and only failures are
+ * written.
  *
- * A process that may only read the token cannot count. It checks all the same: with a copy of the file anybody could try
- * PINs without counting. A locked PIN stays locked for it, too.
+ * A process that may only read the token cannot count. It checks all the same: with a copy of the file
+ * anybody could try PINs without counting. A locked PIN stays locked for it, too.
  */
 #include "internal.h"
 
@@ -46,13 +48,16 @@ static const char *role_name(enum hsm_role role)
 hsm_status soft_pin_check_format(struct hsm_bytes text, enum hsm_role role, bool machine_pin)
 {
     if (text.len < SOFT_PIN_MIN || text.len > HSM_PIN_MAX)
-        return hsm_fail(HSM_ERR_PIN_FORMAT, "the %s must have %d to %d bytes", role_name(role), SOFT_PIN_MIN, HSM_PIN_MAX);
+        return hsm_fail(HSM_ERR_PIN_FORMAT, "the %s must have %d to %d bytes", role_name(role), SOFT_PIN_MIN,
+                        HSM_PIN_MAX);
     if (machine_pin && text.len < MACHINE_PIN_MIN)
-        return hsm_fail(HSM_ERR_PIN_FORMAT, "a machine-made PIN holds 256 random bits; %zu bytes of text cannot", text.len);
+        return hsm_fail(HSM_ERR_PIN_FORMAT,
+                        "a machine-made PIN holds 256 random bits; %zu bytes of text cannot", text.len);
     return HSM_OK;
 }
 
-/* ---- wrapping the token key ----------------------------------------------------------------------------- */
+/* ---- wrapping the token key -----------------------------------------------------------------------------
+ */
 
 bool soft_kdf_params_sane(const struct soft_kdf_params *params)
 {
@@ -143,7 +148,8 @@ hsm_status soft_pin_wrap(struct soft_token *t, struct hsm_bytes text, bool machi
 }
 
 /* HSM_ERR_DATA: the PIN is wrong */
-static hsm_status unwrap(struct soft_token *t, const struct soft_pin *pin, struct hsm_bytes text, struct keys *keys)
+static hsm_status unwrap(struct soft_token *t, const struct soft_pin *pin, struct hsm_bytes text,
+                         struct keys *keys)
 {
     uint8_t aad[PIN_AAD_MAX];
     struct hsm_buf token_key = { keys->token, SOFT_KEY_LEN, 0 };
@@ -156,7 +162,8 @@ static hsm_status unwrap(struct soft_token *t, const struct soft_pin *pin, struc
     return st;
 }
 
-/* ---- one login at a time --------------------------------------------------------------------------------- */
+/* ---- one login at a time ---------------------------------------------------------------------------------
+ */
 
 /* Like SQLite's journal: whoever may use the token file may use the lock file. */
 static int open_lock_file(const struct soft_token *t, const char *path)
@@ -164,7 +171,7 @@ static int open_lock_file(const struct soft_token *t, const char *path)
     struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    if (fd >= 0 || errno != ENOENT || stat(t->path, &sb) != 0)
+    if (fd >= 0 || errno != ENOENT || stat(t->real_path, &sb) != 0)
         return fd;
     fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
@@ -180,15 +187,16 @@ static hsm_status lock_file(struct soft_token *t)
 {
     const struct timespec pause = { 0, 5 * 1000 * 1000 };
     int64_t until = soft_now_ms() + LOGIN_WAIT_MS;
-    char path[sizeof(t->path) + 8];
+    char path[sizeof(t->real_path) + 8];
 
-    (void)snprintf(path, sizeof(path), "%s-login", t->path);
+    (void)snprintf(path, sizeof(path), "%s-login", t->real_path);
     if ((t->login_fd = open_lock_file(t, path)) < 0)
-        return hsm_fail(HSM_ERR_DENIED, "cannot open %s: %s; it may be deleted while nobody logs in", path, strerror(errno));
+        return hsm_fail(HSM_ERR_DENIED, "cannot open %s: %s; it may be deleted while nobody logs in", path,
+                        strerror(errno));
     while (flock(t->login_fd, LOCK_EX | LOCK_NB) != 0) {
         if ((errno != EWOULDBLOCK && errno != EINTR) || soft_now_ms() > until)
-            return hsm_fail(HSM_ERR_BUSY, "%s: another program has been logging in for %d s (%s is locked)", t->where,
-                            LOGIN_WAIT_MS / 1000, path);
+            return hsm_fail(HSM_ERR_BUSY, "%s: another program has been logging in for %d s (%s is locked)",
+                            t->where, LOGIN_WAIT_MS / 1000, path);
         (void)nanosleep(&pause, NULL);
     }
     return HSM_OK;
@@ -203,26 +211,30 @@ static void unlock_file(struct soft_token *t)
     t->login_fd = -1;
 }
 
-/* ---- checking a PIN ------------------------------------------------------------------------------------- */
+/* ---- checking a PIN -------------------------------------------------------------------------------------
+ */
 
 static hsm_status fail_locked(const struct soft_token *t, const struct soft_pin *pin)
 {
     if (pin->role == HSM_ROLE_SO)
-        return hsm_fail(HSM_ERR_PIN_LOCKED, "the SO PIN of %s is locked after %u wrong tries; it cannot be unlocked",
-                        t->where, pin->tries_max);
-    return hsm_fail(HSM_ERR_PIN_LOCKED, "the PIN of %s is locked after %u wrong tries: set a new one with the SO PIN, "
-                                        "`hsmctl pin unblock`", t->where, pin->tries_max);
+        return hsm_fail(HSM_ERR_PIN_LOCKED,
+                        "the SO PIN of %s is locked after %u wrong tries; it cannot be unlocked", t->where,
+                        pin->tries_max);
+    return hsm_fail(HSM_ERR_PIN_LOCKED,
+                    "the PIN of %s is locked after %u wrong tries: set a new one with the SO PIN, "
+                    "`hsmctl pin unblock`",
+                    t->where, pin->tries_max);
 }
 
 static hsm_status fail_wrong(const struct soft_token *t, const struct soft_pin *pin)
 {
-    if (!t->writable)
+    if (!soft_store_writable(t))
         return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s", role_name(pin->role), t->where);
     if (pin->tries_left == 0)
-        return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: 0 tries left, it is locked now", role_name(pin->role),
-                        t->where);
-    return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: %u %s left", role_name(pin->role), t->where, pin->tries_left,
-                    pin->tries_left == 1 ? "try" : "tries");
+        return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: 0 tries left, it is locked now",
+                        role_name(pin->role), t->where);
+    return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: %u %s left", role_name(pin->role), t->where,
+                    pin->tries_left, pin->tries_left == 1 ? "try" : "tries");
 }
 
 static hsm_status read_pin(struct soft_token *t, enum hsm_role role, struct soft_pin *pin)
@@ -261,20 +273,22 @@ static void settle(struct soft_token *t, const struct soft_pin *pin)
     soft_sql_unlock(t);
 }
 
-static hsm_status check_then_charge(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text, struct keys *keys)
+static hsm_status check_then_charge(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text,
+                                    struct keys *keys)
 {
     hsm_status st = unwrap(t, pin, text, keys);
 
-    if (st == HSM_OK && t->writable && pin->tries_left < pin->tries_max)
+    if (st == HSM_OK && soft_store_writable(t) && pin->tries_left < pin->tries_max)
         settle(t, pin);
     if (st != HSM_ERR_DATA)
         return st;
-    if (t->writable && (st = charge(t, pin)) != HSM_OK)
+    if (soft_store_writable(t) && (st = charge(t, pin)) != HSM_OK)
         return st;
     return fail_wrong(t, pin);
 }
 
-static hsm_status charge_then_check(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text, struct keys *keys)
+static hsm_status charge_then_check(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text,
+                                    struct keys *keys)
 {
     hsm_status st;
 
@@ -287,7 +301,8 @@ static hsm_status charge_then_check(struct soft_token *t, struct soft_pin *pin, 
 }
 
 /* No tries left may mean that somebody is just using the last one: wait until he has finished, if we may. */
-static hsm_status check_uncounted(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text, struct keys *keys)
+static hsm_status check_uncounted(struct soft_token *t, struct soft_pin *pin, struct hsm_bytes text,
+                                  struct keys *keys)
 {
     hsm_status st = HSM_OK;
 
@@ -299,14 +314,15 @@ static hsm_status check_uncounted(struct soft_token *t, struct soft_pin *pin, st
 }
 
 /* t->login held. keys->token is the token key afterwards. */
-static hsm_status check_pin(struct soft_token *t, enum hsm_role role, struct hsm_bytes text, struct keys *keys)
+static hsm_status check_pin(struct soft_token *t, enum hsm_role role, struct hsm_bytes text,
+                            struct keys *keys)
 {
     struct soft_pin pin;
     hsm_status st;
 
     if ((st = soft_pin_check_format(text, role, false)) != HSM_OK || (st = read_pin(t, role, &pin)) != HSM_OK)
         return st;
-    if (!t->writable || pin.params.kdf == SOFT_KDF_HKDF)
+    if (!soft_store_writable(t) || pin.params.kdf == SOFT_KDF_HKDF)
         return check_uncounted(t, &pin, text, keys);
     if (t->login_fd < 0)
         st = lock_file(t);
@@ -332,7 +348,8 @@ static void leave(struct soft_token *t, struct keys *keys)
     hsm_secret_free(keys, sizeof(*keys));
 }
 
-/* ---- the driver's calls --------------------------------------------------------------------------------- */
+/* ---- the driver's calls ---------------------------------------------------------------------------------
+ */
 
 /* Only what seals objects is kept; the token key itself goes with `keys`. */
 static hsm_status logged_in(struct soft_token *t, const struct keys *keys)
@@ -342,8 +359,8 @@ static hsm_status logged_in(struct soft_token *t, const struct keys *keys)
 
     if (seal == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a key");
-    st = soft_hkdf(t->libctx, (struct hsm_bytes){ keys->token, SOFT_KEY_LEN }, (struct hsm_bytes){ t->uuid, SOFT_UUID_LEN },
-                   "hsm soft token: seal", seal);
+    st = soft_hkdf(t->libctx, (struct hsm_bytes){ keys->token, SOFT_KEY_LEN },
+                   (struct hsm_bytes){ t->uuid, SOFT_UUID_LEN }, "hsm soft token: seal", seal);
     soft_sql_lock(t);
     if (st == HSM_OK && t->seal_key == NULL) {
         t->seal_key = seal;
@@ -395,18 +412,16 @@ static hsm_status rewrap(struct soft_token *t, enum hsm_role role, struct hsm_by
     return st;
 }
 
-static hsm_status replace_pin(struct soft_token *t, enum hsm_role by, struct hsm_bytes by_pin, enum hsm_role role,
-                              struct hsm_bytes new_pin, bool machine_pin)
+static hsm_status replace_pin(struct soft_token *t, enum hsm_role by, struct hsm_bytes by_pin,
+                              enum hsm_role role, struct hsm_bytes new_pin, bool machine_pin)
 {
     struct keys *keys;
     hsm_status st;
 
-    if ((st = soft_pin_check_format(new_pin, role, machine_pin)) != HSM_OK || (st = enter(t, &keys)) != HSM_OK)
+    if ((st = soft_pin_check_format(new_pin, role, machine_pin)) != HSM_OK ||
+        (st = enter(t, &keys)) != HSM_OK)
         return st;
-    if (!t->writable)
-        st = hsm_fail(HSM_ERR_READ_ONLY, "%s cannot be written by uid %u: the file and its directory must be writable",
-                      t->where, (unsigned)geteuid());
-    else
+    if ((st = soft_store_want_writable(t)) == HSM_OK)
         st = lock_file(t); /* held to the end, so that of two changes the second checks against the first */
     if (st == HSM_OK && (st = check_pin(t, by, by_pin, keys)) == HSM_OK)
         st = rewrap(t, role, new_pin, machine_pin, keys);
@@ -414,13 +429,14 @@ static hsm_status replace_pin(struct soft_token *t, enum hsm_role by, struct hsm
     return st;
 }
 
-hsm_status soft_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin, struct hsm_bytes new_pin,
-                           bool machine_pin)
+hsm_status soft_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin,
+                           struct hsm_bytes new_pin, bool machine_pin)
 {
     return replace_pin(soft_of(tok), role, old_pin, role, new_pin, machine_pin);
 }
 
-hsm_status soft_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin, bool machine_pin)
+hsm_status soft_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin,
+                            bool machine_pin)
 {
     return replace_pin(soft_of(tok), HSM_ROLE_SO, so_pin, HSM_ROLE_USER, new_pin, machine_pin);
 }

@@ -10,7 +10,10 @@ enum { DER_OCTET_STRING = 0x04, DER_CONTEXT_1 = 0xa1, DER_CONTEXT_1_PRIMITIVE = 
 enum { RSA_BITS_MIN = 2048, RSA_BITS_MAX = 4096 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define OID(...) { (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }) }
+#define OID(...)                                                                                             \
+    {                                                                                                        \
+        (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })                           \
+    }
 
 static const struct algorithm {
     enum hsm_key_type type;
@@ -74,10 +77,13 @@ static hsm_status check_rsa_size(const struct soft_private *priv)
     struct hsm_bytes e = priv->rsa[RSA_E];
 
     if (priv->kind.bits < RSA_BITS_MIN)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "RSA key of %u bits is refused: less than 112 bits of security "
-                                          "(NIST SP 800-131A); use 2048 to 4096 bits", priv->kind.bits);
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "RSA key of %u bits is refused: less than 112 bits of security "
+                        "(NIST SP 800-131A); use 2048 to 4096 bits",
+                        priv->kind.bits);
     if (priv->kind.bits > RSA_BITS_MAX)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "RSA key of %u bits is not supported: use 2048 to 4096 bits", priv->kind.bits);
+        return hsm_fail(HSM_ERR_KEY_TYPE, "RSA key of %u bits is not supported: use 2048 to 4096 bits",
+                        priv->kind.bits);
     if (bit_length(e) < 2 || e.len > 8 || (e.ptr[e.len - 1] & 1) == 0)
         return malformed("the RSA public exponent must be odd, at least 3 and at most 64 bits long");
     return HSM_OK;
@@ -91,7 +97,8 @@ static hsm_status decode_rsa(struct hsm_bytes params, struct hsm_bytes key, stru
     if (priv->kind.type == HSM_KEY_RSA && params.len != 0 &&
         (!der_take(&params, DER_NULL, &null) || null.len != 0 || params.len != 0))
         return malformed("RSA parameters are not NULL (RFC 3279)");
-    if (!der_take(&key, DER_SEQUENCE, &seq) || key.len != 0 || !der_take_uint(&seq, &version) || version.len != 1)
+    if (!der_take(&key, DER_SEQUENCE, &seq) || key.len != 0 || !der_take_uint(&seq, &version) ||
+        version.len != 1)
         return malformed("not an RSAPrivateKey (RFC 8017)");
     if (version.ptr[0] == 1)
         return hsm_fail(HSM_ERR_KEY_TYPE, "RSA key of more than two primes is not supported");
@@ -104,7 +111,8 @@ static hsm_status decode_rsa(struct hsm_bytes params, struct hsm_bytes key, stru
     priv->kind.bits = bit_length(priv->rsa[RSA_N]);
     for (i = RSA_D; i < RSA_NUMBERS; i++)
         if (bit_length(priv->rsa[i]) == 0)
-            return hsm_fail(HSM_ERR_KEY_TYPE, "RSA private key without its primes or CRT numbers is not supported");
+            return hsm_fail(HSM_ERR_KEY_TYPE,
+                            "RSA private key without its primes or CRT numbers is not supported");
     return check_rsa_size(priv);
 }
 
@@ -139,8 +147,8 @@ static hsm_status decode_ec(struct hsm_bytes params, struct hsm_bytes key, struc
 
     if ((st = decode_curve(params, &priv->kind)) != HSM_OK)
         return st;
-    if (!der_take(&key, DER_SEQUENCE, &seq) || key.len != 0 || !der_take_uint(&seq, &version) || version.len != 1 ||
-        version.ptr[0] != 1 || !der_take(&seq, DER_OCTET_STRING, &priv->scalar))
+    if (!der_take(&key, DER_SEQUENCE, &seq) || key.len != 0 || !der_take_uint(&seq, &version) ||
+        version.len != 1 || version.ptr[0] != 1 || !der_take(&seq, DER_OCTET_STRING, &priv->scalar))
         return malformed("not an ECPrivateKey (RFC 5915)");
     if (der_take(&seq, DER_CONTEXT_0, &again) && !same(again, params))
         return malformed("two different curves in one EC key");
@@ -189,13 +197,15 @@ hsm_status soft_pkcs8_decode(struct hsm_bytes der, struct soft_private *priv)
     *priv = (struct soft_private){ .kind = { HSM_KEY_NONE, HSM_CURVE_NONE, 0 } };
     if (!der_take(&der, DER_SEQUENCE, &outer) || der.len != 0 || !der_take_uint(&outer, &version) ||
         version.len != 1 || version.ptr[0] > 1 || !der_take(&outer, DER_SEQUENCE, &algorithm) ||
-        !der_take(&algorithm, DER_OID, &oid) || !der_take(&outer, DER_OCTET_STRING, &key) || !only_known_extras(outer))
+        !der_take(&algorithm, DER_OID, &oid) || !der_take(&outer, DER_OCTET_STRING, &key) ||
+        !only_known_extras(outer))
         return malformed("not a PrivateKeyInfo (PKCS#8, RFC 5958)");
     for (i = 0; i < COUNT(algorithms) && !same(algorithms[i].oid, oid); i++)
         ;
     if (i == COUNT(algorithms))
-        return hsm_fail(HSM_ERR_KEY_TYPE, "private key of a type that is not supported: use RSA, RSA-PSS, EC, "
-                                          "Ed25519, Ed448, X25519 or X448");
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "private key of a type that is not supported: use RSA, RSA-PSS, EC, "
+                        "Ed25519, Ed448, X25519 or X448");
     priv->kind.type = algorithms[i].type;
     if (algorithms[i].scalar_len != 0)
         return decode_raw(&algorithms[i], algorithm, key, priv);
@@ -236,7 +246,8 @@ static void encode_ec_key(struct der_writer *w, const struct soft_private *priv)
     der_wrap(w, mark, DER_SEQUENCE);
 }
 
-static void encode_algorithm(struct der_writer *w, const struct algorithm *algorithm, const struct soft_private *priv)
+static void encode_algorithm(struct der_writer *w, const struct algorithm *algorithm,
+                             const struct soft_private *priv)
 {
     size_t mark = der_len(w);
 

@@ -6,7 +6,8 @@
 #include "hsm/error.h"
 #include "hsm/types.h"
 
-/** Bytes that always suffice for a canonical PrivateKeyInfo: RSA-4096 with restricted PSS parameters needs 2443. */
+/** Bytes that always suffice for a canonical PrivateKeyInfo: RSA-4096 with restricted PSS parameters needs
+ * 2443. */
 enum { SOFT_PKCS8_MAX = 4096 };
 
 /** The order of RFC 8017 A.1.2 */
@@ -14,11 +15,11 @@ enum soft_rsa_number { RSA_N, RSA_E, RSA_D, RSA_P, RSA_Q, RSA_DP, RSA_DQ, RSA_QI
 
 /** All bytes borrowed; integers are big-endian without leading zeros. */
 struct soft_private {
-    struct hsm_key_kind kind;              /* of RSA without `bits` until the modulus was measured */
+    struct hsm_key_kind kind; /* of RSA without `bits` until the modulus was measured */
     struct hsm_bytes rsa[RSA_NUMBERS];
-    struct hsm_bytes pss_params;           /* DER RSASSA-PSS-params; empty: unrestricted */
-    struct hsm_bytes scalar;               /* EC: exactly the field's length after encode; raw key of Ed and X */
-    struct hsm_bytes point;                /* EC: public point if it was there */
+    struct hsm_bytes pss_params; /* DER RSASSA-PSS-params; empty: unrestricted */
+    struct hsm_bytes scalar;     /* EC: exactly the field's length after encode; raw key of Ed and X */
+    struct hsm_bytes point;      /* EC: public point if it was there */
 };
 
 /**

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rows of the token file. Whatever is read is checked for type, length and range first: the file is not trusted. */
+/* The rows of the token file. Whatever is read is checked for type, length and range first: the file is not
+ * trusted. */
 #include "internal.h"
 
 #include <inttypes.h>
@@ -9,7 +10,8 @@
 #include "utf8.h"
 
 #define OBJECT_COLUMNS                                                                                       \
-    "handle, class, type, curve, bits, label, id, usage, extractable, origin, created, spki, length(value), "   \
+    "handle, class, type, curve, bits, label, id, usage, extractable, origin, created, spki, "               \
+    "length(value), "                                                                                        \
     "typeof(value)"
 
 /* Step a statement that returns no row, and finalize it. */
@@ -62,14 +64,16 @@ static bool column_label(sqlite3_stmt *stmt, int i, char out[HSM_LABEL_MAX + 1])
     if (sqlite3_column_type(stmt, i) != SQLITE_TEXT || (text = sqlite3_column_text(stmt, i)) == NULL)
         return false;
     n = (size_t)sqlite3_column_bytes(stmt, i);
-    if (n < 1 || n > HSM_LABEL_MAX || memchr(text, 0, n) != NULL || !hsm_utf8_valid((struct hsm_bytes){ text, n }))
+    if (n < 1 || n > HSM_LABEL_MAX || memchr(text, 0, n) != NULL ||
+        !hsm_utf8_valid((struct hsm_bytes){ text, n }))
         return false;
     memcpy(out, text, n);
     out[n] = '\0';
     return true;
 }
 
-/* ---- table token ---------------------------------------------------------------------------------------- */
+/* ---- table token ----------------------------------------------------------------------------------------
+ */
 
 hsm_status soft_store_token(struct soft_token *t)
 {
@@ -82,7 +86,8 @@ hsm_status soft_store_token(struct soft_token *t)
         return st;
     if ((rc = sqlite3_step(stmt)) != SQLITE_ROW)
         st = rc == SQLITE_DONE ? soft_store_damaged(t, "no token row") : soft_store_fail(t, "reading");
-    else if (!column_blob(stmt, 0, SOFT_UUID_LEN, SOFT_UUID_LEN, t->uuid, &len) || !column_label(stmt, 1, t->label))
+    else if (!column_blob(stmt, 0, SOFT_UUID_LEN, SOFT_UUID_LEN, t->uuid, &len) ||
+             !column_label(stmt, 1, t->label))
         st = soft_store_damaged(t, "token row");
     (void)sqlite3_finalize(stmt);
     return st;
@@ -93,22 +98,25 @@ hsm_status soft_store_put_token(struct soft_token *t)
     sqlite3_stmt *stmt = NULL;
     hsm_status st;
 
-    if ((st = soft_store_prepare(t, "INSERT INTO token VALUES(1, ?, ?, strftime('%s', 'now') + 0)", &stmt)) != HSM_OK)
+    if ((st = soft_store_prepare(t, "INSERT INTO token VALUES(1, ?, ?, strftime('%s', 'now') + 0)", &stmt)) !=
+        HSM_OK)
         return st;
     bind_blob(stmt, 1, t->uuid, sizeof(t->uuid));
     (void)sqlite3_bind_text(stmt, 2, t->label, -1, SQLITE_STATIC);
     return finish(t, stmt);
 }
 
-/* ---- table pin ------------------------------------------------------------------------------------------ */
+/* ---- table pin ------------------------------------------------------------------------------------------
+ */
 
 static bool read_pin_columns(sqlite3_stmt *stmt, struct soft_pin *pin, uint8_t digest[SOFT_DIGEST_LEN])
 {
     int64_t kdf, n, r, p, max, left;
     size_t len;
 
-    if (!column_int(stmt, 0, SOFT_KDF_SCRYPT, SOFT_KDF_HKDF, &kdf) || !column_int(stmt, 2, 0, INT64_MAX, &n) ||
-        !column_int(stmt, 3, 0, UINT32_MAX, &r) || !column_int(stmt, 4, 0, UINT32_MAX, &p) ||
+    if (!column_int(stmt, 0, SOFT_KDF_SCRYPT, SOFT_KDF_HKDF, &kdf) ||
+        !column_int(stmt, 2, 0, INT64_MAX, &n) || !column_int(stmt, 3, 0, UINT32_MAX, &r) ||
+        !column_int(stmt, 4, 0, UINT32_MAX, &p) ||
         !column_blob(stmt, 1, SOFT_SALT_LEN, SOFT_SALT_LEN, pin->params.salt, &len) ||
         !column_blob(stmt, 5, SOFT_WRAPPED_LEN, SOFT_WRAPPED_LEN, pin->wrapped, &len) ||
         !column_blob(stmt, 6, SOFT_DIGEST_LEN, SOFT_DIGEST_LEN, digest, &len) ||
@@ -125,7 +133,8 @@ static bool read_pin_columns(sqlite3_stmt *stmt, struct soft_pin *pin, uint8_t d
 
 hsm_status soft_store_pin(struct soft_token *t, enum hsm_role role, struct soft_pin *pin)
 {
-    static const char sql[] = "SELECT kdf, salt, n, r, p, wrapped, digest, tries_max, tries_left FROM pin WHERE role = ?";
+    static const char sql[] =
+        "SELECT kdf, salt, n, r, p, wrapped, digest, tries_max, tries_left FROM pin WHERE role = ?";
     uint8_t stored[SOFT_DIGEST_LEN], digest[SOFT_DIGEST_LEN];
     sqlite3_stmt *stmt = NULL;
     hsm_status st;
@@ -140,7 +149,8 @@ hsm_status soft_store_pin(struct soft_token *t, enum hsm_role role, struct soft_
     else if (!read_pin_columns(stmt, pin, stored))
         st = soft_store_damaged(t, "PIN row");
     (void)sqlite3_finalize(stmt);
-    if (st == HSM_OK && (st = soft_pin_digest(t, pin, digest)) == HSM_OK && memcmp(digest, stored, sizeof(digest)) != 0)
+    if (st == HSM_OK && (st = soft_pin_digest(t, pin, digest)) == HSM_OK &&
+        memcmp(digest, stored, sizeof(digest)) != 0)
         st = soft_store_damaged(t, "PIN row");
     return st;
 }
@@ -152,7 +162,8 @@ hsm_status soft_store_put_pin(struct soft_token *t, const struct soft_pin *pin)
     hsm_status st;
 
     if ((st = soft_pin_digest(t, pin, digest)) != HSM_OK ||
-        (st = soft_store_prepare(t, "INSERT OR REPLACE INTO pin VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", &stmt)) != HSM_OK)
+        (st = soft_store_prepare(t, "INSERT OR REPLACE INTO pin VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                                 &stmt)) != HSM_OK)
         return st;
     (void)sqlite3_bind_int(stmt, 1, (int)pin->role);
     (void)sqlite3_bind_int(stmt, 2, (int)pin->params.kdf);
@@ -179,16 +190,20 @@ hsm_status soft_store_set_tries(struct soft_token *t, enum hsm_role role, unsign
     return finish(t, stmt);
 }
 
-/* ---- table object --------------------------------------------------------------------------------------- */
+/* ---- table object ---------------------------------------------------------------------------------------
+ */
 
 static bool read_numbers(sqlite3_stmt *stmt, struct hsm_object *obj)
 {
     int64_t handle, cls, type, curve, bits, usage, extractable, origin, created;
 
-    if (!column_int(stmt, 0, 1, INT64_MAX, &handle) || !column_int(stmt, 1, HSM_CLASS_KEY, HSM_CLASS_DATA, &cls) ||
+    if (!column_int(stmt, 0, 1, INT64_MAX, &handle) ||
+        !column_int(stmt, 1, HSM_CLASS_KEY, HSM_CLASS_DATA, &cls) ||
         !column_int(stmt, 2, HSM_KEY_NONE, HSM_KEY_X448, &type) ||
-        !column_int(stmt, 3, HSM_CURVE_NONE, HSM_CURVE_BP384R1, &curve) || !column_int(stmt, 4, 0, 65536, &bits) ||
-        !column_int(stmt, 7, 0, (HSM_USAGE_VERIFY << 1) - 1, &usage) || !column_int(stmt, 8, 0, 1, &extractable) ||
+        !column_int(stmt, 3, HSM_CURVE_NONE, HSM_CURVE_BP384R1, &curve) ||
+        !column_int(stmt, 4, 0, 65536, &bits) ||
+        !column_int(stmt, 7, 0, (HSM_USAGE_VERIFY << 1) - 1, &usage) ||
+        !column_int(stmt, 8, 0, 1, &extractable) ||
         !column_int(stmt, 9, HSM_ORIGIN_NONE, HSM_ORIGIN_IMPORTED, &origin) ||
         !column_int(stmt, 10, INT64_MIN, INT64_MAX, &created))
         return false;
@@ -210,7 +225,8 @@ static bool kind_consistent(const struct hsm_object *obj)
     if (obj->cls != HSM_CLASS_KEY)
         return obj->spki_len == 0;
     return hsm_pubkey_parse((struct hsm_bytes){ obj->spki, obj->spki_len }, &pub) == HSM_OK &&
-           pub.kind.type == obj->kind.type && pub.kind.curve == obj->kind.curve && pub.kind.bits == obj->kind.bits;
+           pub.kind.type == obj->kind.type && pub.kind.curve == obj->kind.curve &&
+           pub.kind.bits == obj->kind.bits;
 }
 
 static bool value_len_sane(struct hsm_object *obj, int64_t len)
@@ -266,14 +282,16 @@ hsm_status soft_store_object(struct soft_token *t, hsm_handle handle, bool want_
     row->value_len = 0;
     if (handle == 0 || handle > INT64_MAX)
         return hsm_fail(HSM_ERR_NO_OBJECT, "no object with handle %" PRIu64 " on %s", handle, t->where);
-    if ((st = soft_store_prepare(t, "SELECT " OBJECT_COLUMNS ", value FROM object WHERE handle = ?", &stmt)) != HSM_OK)
+    if ((st = soft_store_prepare(t, "SELECT " OBJECT_COLUMNS ", value FROM object WHERE handle = ?",
+                                 &stmt)) != HSM_OK)
         return st;
     (void)sqlite3_bind_int64(stmt, 1, (sqlite3_int64)handle);
     if ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         if ((st = read_object(t, stmt, &row->obj)) == HSM_OK && want_value)
             st = copy_value(t, stmt, 14, row);
     } else if (rc == SQLITE_DONE) {
-        st = hsm_fail(HSM_ERR_NO_OBJECT, "object %" PRIu64 " is no longer on %s: it was deleted", handle, t->where);
+        st = hsm_fail(HSM_ERR_NO_OBJECT, "object %" PRIu64 " is no longer on %s: it was deleted", handle,
+                      t->where);
     } else {
         st = soft_store_fail(t, "reading");
     }
@@ -297,8 +315,11 @@ hsm_status soft_store_page(struct soft_token *t, hsm_handle after, enum hsm_clas
     int rc = SQLITE_DONE;
 
     *count = 0;
-    st = soft_store_prepare(t, narrow ? "SELECT " OBJECT_COLUMNS " FROM object WHERE handle > ?1 AND class = ?3 AND label = ?4"
-                           : "SELECT " OBJECT_COLUMNS " FROM object WHERE handle > ?1 ORDER BY handle LIMIT ?2", &stmt);
+    st = soft_store_prepare(
+        t,
+        narrow ? "SELECT " OBJECT_COLUMNS " FROM object WHERE handle > ?1 AND class = ?3 AND label = ?4"
+               : "SELECT " OBJECT_COLUMNS " FROM object WHERE handle > ?1 ORDER BY handle LIMIT ?2",
+        &stmt);
     if (st != HSM_OK)
         return st;
     (void)sqlite3_bind_int64(stmt, 1, (sqlite3_int64)after);
@@ -327,7 +348,8 @@ hsm_status soft_store_label_free(struct soft_token *t, enum hsm_class cls, const
     (void)sqlite3_bind_int(stmt, 1, (int)cls);
     (void)sqlite3_bind_text(stmt, 2, label, -1, SQLITE_STATIC);
     if ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
-        st = hsm_fail(HSM_ERR_EXISTS, "'%s' already exists on %s: delete it first or choose another name", label, t->where);
+        st = hsm_fail(HSM_ERR_EXISTS, "'%s' already exists on %s: delete it first or choose another name",
+                      label, t->where);
     else if (rc != SQLITE_DONE)
         st = soft_store_fail(t, "reading");
     (void)sqlite3_finalize(stmt);
@@ -379,6 +401,7 @@ hsm_status soft_store_delete(struct soft_token *t, hsm_handle handle)
         return st;
     (void)sqlite3_bind_int64(stmt, 1, (sqlite3_int64)handle);
     if ((st = finish(t, stmt)) == HSM_OK && sqlite3_changes(t->db) == 0)
-        st = hsm_fail(HSM_ERR_NO_OBJECT, "object %" PRIu64 " is no longer on %s: it was deleted", handle, t->where);
+        st = hsm_fail(HSM_ERR_NO_OBJECT, "object %" PRIu64 " is no longer on %s: it was deleted", handle,
+                      t->where);
     return st;
 }
