@@ -1263,16 +1263,49 @@ static size_t import_and_note(const char *kind, uint8_t secret[64])
     return len;
 }
 
-/*
- * A core image of a process that has logged in and signed holds neither PIN nor key. Not so for RSA:
- * libcrypto keeps the primes in Montgomery contexts in ordinary memory; docs/THREATS.md says what that means.
- */
+/* The private exponent, the primes and the rest of the private numbers of an RSA key. */
+enum { RSA_SECRETS = 6 };
+static void import_rsa_and_note(const char *label, BIGNUM *numbers[RSA_SECRETS])
+{
+    static const char *const names[RSA_SECRETS] = { OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+                                                    OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+                                                    OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1 };
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = label };
+    EVP_PKEY *pkey = software_key("rsa:2048");
+    struct hsm_bytes der = to_pkcs8(pkey);
+    hsm_handle handle;
+    size_t i;
+
+    ck_ok(hsm_import(tok, &spec, der, &handle));
+    for (i = 0; i < RSA_SECRETS; i++) {
+        numbers[i] = NULL;
+        ck_assert_int_eq(EVP_PKEY_get_bn_param(pkey, names[i], &numbers[i]), 1);
+    }
+    free_bytes(der);
+    EVP_PKEY_free(pkey);
+}
+
+static void check_rsa_absent(const uint8_t *image, size_t image_len, BIGNUM *numbers[RSA_SECRETS])
+{
+    uint8_t bytes[512];
+    size_t i;
+
+    for (i = 0; i < RSA_SECRETS; i++) {
+        int len = BN_bn2bin(numbers[i], bytes);
+
+        ck_assert_msg(!image_has(image, image_len, bytes, (size_t)len), "private number %zu of RSA is in the core", i);
+        BN_free(numbers[i]);
+    }
+}
+
+/* A core image of a process that has logged in and signed holds neither PIN nor key. */
 START_TEST(core_image_holds_no_secret)
 {
     static const char *const some[] = { "ec:P-256", "ec:P-384", "ed25519", "ed448", "x25519" };
     static const char pin[] = "Zq7-this PIN is looked for-Zq7";
     uint8_t secrets[COUNT(some)][64], marker[32], *image;
     size_t lens[COUNT(some)], image_len, i;
+    BIGNUM *rsa[RSA_SECRETS];
     char command[512], path[128], source[160];
     int status;
     FILE *f;
@@ -1288,6 +1321,7 @@ START_TEST(core_image_holds_no_secret)
     }
     for (i = 0; i < COUNT(some); i++)
         lens[i] = import_and_note(some[i], secrets[i]);
+    import_rsa_and_note("rsa", rsa);
     ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(user_pin), text(pin), false));
     (void)snprintf(path, sizeof(path), "%s/pin", temp_dir);
     ck_assert_ptr_nonnull(f = fopen(path, "w"));
@@ -1314,6 +1348,7 @@ START_TEST(core_image_holds_no_secret)
     for (i = 0; i < COUNT(some); i++)
         ck_assert_msg(!image_has(image, image_len, secrets[i], lens[i]),
                       "the private key of %s is in the core", some[i]);
+    check_rsa_absent(image, image_len, rsa);
     ck_assert_msg(!image_has(image, image_len, (const uint8_t *)pin, strlen(pin)), "the PIN is in the core");
     free(image);
 }

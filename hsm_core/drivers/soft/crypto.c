@@ -399,7 +399,7 @@ static hsm_status pkey_from_raw(OSSL_LIB_CTX *libctx, const struct soft_private 
  * EVP_PKEY_fromdata() and not a decoder: decoders read the key into ordinary memory and free it without
  * cleansing. An EC scalar then lives in libcrypto's heap for secrets; RSA numbers in ordinary memory,
  * cleansed when the key is freed: libcrypto keeps the primes there anyway, in the Montgomery contexts of the
- * first signature.
+ * first signature. hide.c leaves those pages out of core dumps.
  */
 hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, EVP_PKEY **pkey)
 {

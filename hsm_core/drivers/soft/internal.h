@@ -2,7 +2,8 @@
 /**
  * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c
  * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, key.c the cache
- * of ready keys and signing, crypto.c all use of libcrypto, pkcs8.c the byte form of a private key.
+ * of ready keys and signing, hide.c keeps RSA out of core dumps, crypto.c all use of libcrypto, pkcs8.c the
+ * byte form of a private key.
  *
  * Secrets: the token key K (32 random bytes) is stored twice, wrapped by AES-256-GCM under a key derived from
  * the user PIN and from the SO PIN. What seals keys and data objects is derived from K by HKDF; only that is
@@ -236,6 +237,11 @@ void soft_cache_free(struct soft_cache *cache); /* no operation may be running *
 void soft_cache_shrink(struct soft_cache *cache, size_t keep);
 hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,
                      struct hsm_bytes in, struct hsm_buf *out);
+
+/* ---- hide.c --------------------------------------------------------------------------------------------- */
+
+/** Leave the pages that hold the private numbers of an RSA key out of core dumps. After its first signature. */
+void soft_hide_rsa(const EVP_PKEY *pkey, const struct hsm_key_kind *kind);
 
 /* ---- crypto.c ------------------------------------------------------------------------------------------ */
 

@@ -32,6 +32,7 @@ struct soft_key {
     uint32_t counter; /* of the file when the key was last known to be what its row says */
     unsigned refs;    /* threads that are using it */
     bool dead;        /* out of the cache: freed by its last user */
+    atomic_bool hidden; /* soft_hide_rsa() has been called */
     struct hsm_key_kind kind;
     unsigned usage;
     size_t signature_max;
@@ -306,6 +307,14 @@ static hsm_status load_in_transaction(struct soft_token *t, hsm_handle handle, s
     return HSM_OK;
 }
 
+/* The first signature leaves the key in more places than its making. */
+static void hide_once(struct soft_key *key)
+{
+    if ((key->kind.type == HSM_KEY_RSA || key->kind.type == HSM_KEY_RSA_PSS) &&
+        !atomic_load_explicit(&key->hidden, memory_order_relaxed) && !atomic_exchange(&key->hidden, true))
+        soft_hide_rsa(key->pkey, &key->kind);
+}
+
 static hsm_status load_key(struct soft_token *t, hsm_handle handle, struct soft_key **key)
 {
     struct soft_row row = { .value = NULL };
@@ -548,8 +557,9 @@ hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_
     if (key == NULL)
         st = load_key(t, handle, &key);
     if (st == HSM_OK) {
-        if ((st = check_request(t, key, mech, in.len, out->cap)) == HSM_OK)
-            st = sign_with(t, key, &m, in, out, &op);
+        if ((st = check_request(t, key, mech, in.len, out->cap)) == HSM_OK &&
+            (st = sign_with(t, key, &m, in, out, &op)) == HSM_OK)
+            hide_once(key);
         release_key(t, key, op);
     }
     (void)ERR_pop_to_mark();
