@@ -55,6 +55,7 @@ static void fake_close(struct hsm_token *tok)
 static void fake_abandon(struct hsm_token *tok)
 {
     state.abandons++;
+    free(tok); /* has no lock, so that it can be freed */
 }
 
 static hsm_status fake_info(struct hsm_token *tok, struct hsm_token_info *info)
@@ -349,8 +350,13 @@ START_TEST(given_pin_survives_fork)
     ck_assert(hsm_key_wants_pin(key, false));
     ck_assert_int_eq(hsm_key_give_pin(key, (struct hsm_bytes){ (const uint8_t *)"1234", 4 }), HSM_OK);
     ck_assert(!hsm_key_wants_pin(key, false));
-    if ((pid = fork()) == 0)
-        _exit(sign(key) == HSM_OK ? 0 : 1);
+    if ((pid = fork()) == 0) {
+        bool good = sign(key) == HSM_OK;
+
+        hsm_key_free(key);
+        hsm_ctx_free(ctx);
+        _exit(good ? 0 : 1);
+    }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     hsm_key_free(key);
