@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Questions to the person at the terminal, and signals that must wait. */
-#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,17 +58,23 @@ static void say(int fd, const char *text)
     }
 }
 
+/* Signals get through only while this waits: one that came just before is not slept over. */
+static bool wait_for_input(int fd, const sigset_t *unblocked)
+{
+    struct pollfd input = { .fd = fd, .events = POLLIN };
+
+    return ppoll(&input, 1, NULL, unblocked) == 1;
+}
+
 /* One line without its newline. False at end of file, on a signal, or if it does not fit. */
-static bool read_line(int fd, struct hsm_buf *line)
+static bool read_line(int fd, const sigset_t *unblocked, struct hsm_buf *line)
 {
     uint8_t byte = 0;
     bool fits = true;
 
     line->len = 0;
     for (;;) {
-        ssize_t n = read(fd, &byte, 1);
-
-        if (n <= 0) {
+        if (!wait_for_input(fd, unblocked) || read(fd, &byte, 1) != 1) {
             hsm_cleanse(&byte, 1);
             return false;
         }
@@ -81,27 +87,39 @@ static bool read_line(int fd, struct hsm_buf *line)
     }
 }
 
-static void catch_signals(struct sigaction saved[CAUGHT_COUNT])
+struct signal_state {
+    sigset_t mask;
+    struct sigaction actions[CAUGHT_COUNT];
+};
+
+static void catch_signals(struct signal_state *saved)
 {
-    struct sigaction act = { .sa_handler = note_signal }; /* no SA_RESTART: read() must return */
+    struct sigaction act = { .sa_handler = note_signal };
+    sigset_t block;
 
     caught = 0;
     sigemptyset(&act.sa_mask);
+    sigemptyset(&block);
     for (size_t i = 0; i < CAUGHT_COUNT; i++)
-        sigaction(caught_signals[i], &act, &saved[i]);
+        sigaddset(&block, caught_signals[i]);
+    sigprocmask(SIG_BLOCK, &block, &saved->mask);
+    for (size_t i = 0; i < CAUGHT_COUNT; i++)
+        sigaction(caught_signals[i], &act, &saved->actions[i]);
 }
 
-static void restore_signals(const struct sigaction saved[CAUGHT_COUNT])
+/* What was caught, or came and waits, now takes effect with the disposition it should have found. */
+static void restore_signals(const struct signal_state *saved)
 {
     for (size_t i = 0; i < CAUGHT_COUNT; i++)
-        sigaction(caught_signals[i], &saved[i], NULL);
+        sigaction(caught_signals[i], &saved->actions[i], NULL);
     if (caught != 0)
-        raise(caught); /* now with the disposition it found */
+        raise(caught);
+    sigprocmask(SIG_SETMASK, &saved->mask, NULL);
 }
 
 static bool ask_hidden(int fd, const char *question, struct hsm_buf *secret)
 {
-    struct sigaction saved[CAUGHT_COUNT];
+    struct signal_state saved;
     struct termios old, quiet;
     bool ok;
 
@@ -109,15 +127,15 @@ static bool ask_hidden(int fd, const char *question, struct hsm_buf *secret)
         return false;
     quiet = old;
     quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
-    catch_signals(saved);
+    catch_signals(&saved);
     ok = tcsetattr(fd, TCSAFLUSH, &quiet) == 0;
     if (ok) {
         say(fd, question);
-        ok = read_line(fd, secret);
+        ok = read_line(fd, &saved.mask, secret);
         tcsetattr(fd, TCSAFLUSH, &old);
         say(fd, "\n");
     }
-    restore_signals(saved);
+    restore_signals(&saved);
     return ok && caught == 0;
 }
 
@@ -160,7 +178,7 @@ hsm_status prompt_confirm(const char *question, bool *yes)
         return hsm_fail(HSM_ERR_ARGUMENT, "no terminal to ask '%s' on; give --yes if you are sure", question);
     say(fd, question);
     say(fd, " [y/N] ");
-    ok = read_line(fd, &line);
+    ok = read_line(fd, NULL, &line);
     close(fd);
     *yes = ok && line.len > 0 && (answer[0] == 'y' || answer[0] == 'Y');
     return HSM_OK;

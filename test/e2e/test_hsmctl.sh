@@ -309,10 +309,10 @@ if {[lindex $result 5] ne "SIGINT"} { exit 4 }
 if {![regexp { echo } $after]} { exit 5 }
 END
     export work
-    ok 'at a terminal: PIN asked twice, PIN asked, deletion asked' expect prompt.exp
+    ok 'at a terminal: PIN asked twice, PIN asked, deletion asked' timeout -k 5 90 expect prompt.exp
     grep -q tty-secret "$work/out" && result='NOT OK' || result=ok
     report $result 'the PIN is never echoed' "$work/out"
-    ok 'Ctrl-C at the PIN prompt leaves a sane terminal' expect signal.exp
+    ok 'Ctrl-C at the PIN prompt leaves a sane terminal' timeout -k 5 60 expect signal.exp
 fi
 
 # ---- selftest ----------------------------------------------------------------------------------------------------
