@@ -304,27 +304,40 @@ hsm_status hsm_config_load_file(struct hsm_config *cfg, const char *path, bool *
 
 /* ---- finish -------------------------------------------------------------------------------------------- */
 
-static hsm_status from_environment(struct hsm_config *cfg)
+/* One key from the environment, where it wins over the file. */
+static hsm_status from_environment(struct hsm_config *cfg, const char *variable, const char *key)
 {
-    static const struct {
-        const char *variable, *key;
-    } map[] = { { "HSM_TOKEN", "token" }, { "HSM_PIN_SOURCE", "pin-source" }, { "HSM_LOG", "log" },
-                { "HSM_LOG_LEVEL", "log-level" } };
+    const char *value = secure_getenv(variable);
     char cause[400];
     hsm_status st;
-    size_t i;
 
-    for (i = 0; i < COUNT(map); i++) {
-        const char *value = secure_getenv(map[i].variable);
+    if (value == NULL || *value == '\0' || (st = hsm_config_set(cfg, key, value)) == HSM_OK)
+        return HSM_OK;
+    (void)snprintf(cause, sizeof(cause), "%s", hsm_error_text(st));
+    return hsm_fail(st, "%s (environment variable %s)", cause, variable);
+}
 
-        if (value == NULL || *value == '\0')
-            continue;
-        if ((st = hsm_config_set(cfg, map[i].key, value)) != HSM_OK) {
-            (void)snprintf(cause, sizeof(cause), "%s", hsm_error_text(st));
-            return hsm_fail(st, "%s (environment variable %s)", cause, map[i].variable);
-        }
-    }
-    return HSM_OK;
+/* Before anything else, so that what is wrong with the rest can be logged. */
+static hsm_status finish_log(struct hsm_config *cfg)
+{
+    const char *log, *level;
+    hsm_status st;
+
+    cfg->log_level = HSM_LOG_ERROR;
+    if ((st = from_environment(cfg, "HSM_LOG", "log")) != HSM_OK ||
+        (st = from_environment(cfg, "HSM_LOG_LEVEL", "log-level")) != HSM_OK)
+        return st;
+    if ((level = hsm_config_get(cfg, "log-level")) != NULL && (st = parse_log_level(cfg, level)) != HSM_OK)
+        return st;
+    return (log = hsm_config_get(cfg, "log")) == NULL ? HSM_OK : parse_log(cfg, log);
+}
+
+void config_log_only(struct hsm_config *cfg)
+{
+    if (finish_log(cfg) != HSM_OK)
+        cfg->log_target = LOG_NOWHERE;
+    cfg->token_count = 0;
+    cfg->finished = true;
 }
 
 static hsm_status add_token(struct hsm_config *cfg, const char *name, const char *spec, const char *pin_source)
@@ -413,18 +426,13 @@ static hsm_status resolve_credential(struct token_config *t)
 
 hsm_status hsm_config_finish(struct hsm_config *cfg)
 {
-    const char *log, *level;
     hsm_status st;
     size_t i;
 
     if (cfg->finished)
         return HSM_OK;
-    if ((st = from_environment(cfg)) != HSM_OK)
-        return st;
-    cfg->log_level = HSM_LOG_ERROR;
-    if ((log = hsm_config_get(cfg, "log")) != NULL && (st = parse_log(cfg, log)) != HSM_OK)
-        return st;
-    if ((level = hsm_config_get(cfg, "log-level")) != NULL && (st = parse_log_level(cfg, level)) != HSM_OK)
+    if ((st = finish_log(cfg)) != HSM_OK || (st = from_environment(cfg, "HSM_TOKEN", "token")) != HSM_OK ||
+        (st = from_environment(cfg, "HSM_PIN_SOURCE", "pin-source")) != HSM_OK)
         return st;
     if ((st = add_tokens(cfg)) != HSM_OK)
         return st;

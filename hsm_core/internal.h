@@ -84,6 +84,9 @@ void slot_retire(struct hsm_slot *slot, struct hsm_token *tok);
 hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri, unsigned seen);
 void slot_forget_rejected(struct hsm_slot *slot);
 
+/* config.c */
+void config_log_only(struct hsm_config *cfg); /* whatever is wrong with it: no tokens, and the log if that part is right */
+
 /* hsm.c */
 hsm_status token_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin); /* nothing but the driver's call */
 hsm_status token_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,

@@ -30,6 +30,12 @@ hsm_status hsm_ctx_new(struct hsm_config *cfg, struct hsm_ctx **ctx)
     return HSM_OK;
 }
 
+hsm_status hsm_ctx_new_for_log(struct hsm_config *cfg, struct hsm_ctx **ctx)
+{
+    config_log_only(cfg);
+    return hsm_ctx_new(cfg, ctx);
+}
+
 void hsm_ctx_set_prompt(struct hsm_ctx *ctx, hsm_prompt_fn *fn, void *arg)
 {
     ctx->prompt = fn;

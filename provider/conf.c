@@ -75,32 +75,12 @@ static hsm_status fill(struct prov_ctx *prov, struct hsm_config *cfg)
     return take_all(prov, cfg); /* what was handed over wins over the file */
 }
 
-static hsm_status copy_value(struct hsm_config *to, const struct hsm_config *from, const char *name)
-{
-    const char *value = hsm_config_get(from, name);
-
-    return value == NULL ? HSM_OK : hsm_config_set(to, name, value);
-}
-
-/* Only a log, and that only if it can be had without the part that is broken. */
-static struct hsm_ctx *make_spare(const struct hsm_config *broken)
-{
-    struct hsm_config *cfg = NULL;
-    struct hsm_ctx *ctx = NULL;
-
-    if (hsm_config_new(&cfg) != HSM_OK)
-        return NULL;
-    if (copy_value(cfg, broken, "log") != HSM_OK || copy_value(cfg, broken, "log-level") != HSM_OK ||
-        hsm_config_finish(cfg) != HSM_OK || hsm_ctx_new(cfg, &ctx) != HSM_OK)
-        hsm_config_free(cfg);
-    return ctx;
-}
-
-static void remember_fault(struct prov_ctx *prov, const struct hsm_config *cfg, hsm_status st)
+static void remember_fault(struct prov_ctx *prov, struct hsm_config *cfg, hsm_status st)
 {
     prov->config_status = st;
     (void)snprintf(prov->config_error, sizeof(prov->config_error), "%s", hsm_error_text(st));
-    prov->spare = cfg == NULL ? NULL : make_spare(cfg);
+    if (cfg != NULL && hsm_ctx_new_for_log(cfg, &prov->spare) != HSM_OK)
+        hsm_config_free(cfg);
     hsm_log(prov->spare, HSM_LOG_ERROR, "%s", prov->config_error);
 }
 
@@ -116,8 +96,6 @@ void prov_configure(struct prov_ctx *prov)
     prov->alias_pkcs11 = st == HSM_OK && hsm_config_has(cfg, "alias-scheme");
     if (st == HSM_OK)
         st = hsm_ctx_new(cfg, &prov->hsm);
-    if (st != HSM_OK) {
+    if (st != HSM_OK)
         remember_fault(prov, cfg, st);
-        hsm_config_free(cfg);
-    }
 }

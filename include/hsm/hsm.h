@@ -29,6 +29,11 @@ struct hsm_key;
  * @param ctx  out: the context; no token has been touched yet
  */
 HSM_MUST_USE hsm_status hsm_ctx_new(struct hsm_config *cfg, struct hsm_ctx **ctx);
+/**
+ * A context without tokens, for a configuration that turned out to be unusable: hsm_log() goes where `log =` says.
+ * @param cfg  unfinished or not; its ownership passes to the context on success
+ */
+HSM_MUST_USE hsm_status hsm_ctx_new_for_log(struct hsm_config *cfg, struct hsm_ctx **ctx);
 /** Release all. In a process other than the one that opened the tokens it talks to none of them. NULL is allowed. */
 void hsm_ctx_free(struct hsm_ctx *ctx);
 

@@ -243,6 +243,30 @@ START_TEST(log_goes_only_where_it_was_told)
 }
 END_TEST
 
+START_TEST(fault_of_the_rest_does_not_stop_the_log)
+{
+    char path[256], line[512];
+    struct hsm_token *tok;
+    struct hsm_ctx *ctx;
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "file:%s/faults", dir);
+    setenv("HSM_LOG", path, 1);
+    setenv("HSM_TOKEN", "nonsense", 1);
+    ck_assert_int_eq(hsm_config_finish(cfg), HSM_ERR_CONFIG);
+    ck_assert_int_eq(hsm_ctx_new_for_log(cfg, &ctx), HSM_OK);
+    cfg = NULL;
+    hsm_log(ctx, HSM_LOG_ERROR, "the fault");
+    ck_assert_uint_eq(hsm_token_count(ctx), 0);
+    ck_assert_int_eq(hsm_token_get(ctx, 0, &tok), HSM_ERR_NO_TOKEN);
+    ck_assert_ptr_nonnull(f = fopen(path + 5, "r"));
+    ck_assert_ptr_nonnull(fgets(line, sizeof(line), f));
+    ck_assert_ptr_nonnull(strstr(line, "the fault"));
+    (void)fclose(f);
+    hsm_ctx_free(ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("config");
@@ -267,6 +291,7 @@ int main(void)
     tcase_add_test(t, pin_is_read_and_its_line_end_cut);
     tcase_add_test(t, unknown_driver_is_named_with_those_built_in);
     tcase_add_test(t, log_goes_only_where_it_was_told);
+    tcase_add_test(t, fault_of_the_rest_does_not_stop_the_log);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
