@@ -12,9 +12,9 @@
 
 enum { CONFIG_ITEMS_MAX = 128, CONFIG_VALUE_MAX = 1024 };
 
-static const char *const known_keys[] = { "token",        "tokens", "pin-source", "log", "log-level", "alias-scheme",
+static const char *const known_keys[] = { "token", "tokens", "pin-source", "log", "log-level", "alias-scheme",
                                           /* libcrypto's own words */
-                                          "activate",     "module", "identity",   "soft_load" };
+                                          "activate", "module", "identity", "soft_load" };
 static const char *const known_prefixes[] = { "token.", "pin-source." };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -105,8 +105,10 @@ static hsm_status parse_log(struct hsm_config *cfg, const char *value)
         cfg->log_target = LOG_TO_FILE;
         (void)snprintf(cfg->log_path, sizeof(cfg->log_path), "%s", value + 5);
     } else {
-        return hsm_fail(HSM_ERR_CONFIG, "configuration: log = %s is not known: use syslog, stderr, off or "
-                                        "file:/absolute/path", value);
+        return hsm_fail(HSM_ERR_CONFIG,
+                        "configuration: log = %s is not known: use syslog, stderr, off or "
+                        "file:/absolute/path",
+                        value);
     }
     return HSM_OK;
 }
@@ -121,7 +123,8 @@ static hsm_status parse_log_level(struct hsm_config *cfg, const char *value)
             cfg->log_level = (enum hsm_log_level)i;
             return HSM_OK;
         }
-    return hsm_fail(HSM_ERR_CONFIG, "configuration: log-level = %s is not known: use error, info, debug or off", value);
+    return hsm_fail(HSM_ERR_CONFIG,
+                    "configuration: log-level = %s is not known: use error, info, debug or off", value);
 }
 
 static hsm_status check_value(const char *key, const char *value)
@@ -138,8 +141,8 @@ static hsm_status check_value(const char *key, const char *value)
     if (strcmp(key, "log-level") == 0)
         return parse_log_level(&scratch, value);
     if (strcmp(key, "alias-scheme") == 0 && strcmp(value, "pkcs11") != 0)
-        return hsm_fail(HSM_ERR_CONFIG, "configuration: alias-scheme = %s is not known: only pkcs11 can be an alias",
-                        value);
+        return hsm_fail(HSM_ERR_CONFIG,
+                        "configuration: alias-scheme = %s is not known: only pkcs11 can be an alias", value);
     return HSM_OK;
 }
 
@@ -171,8 +174,10 @@ hsm_status hsm_config_set(struct hsm_config *cfg, const char *key, const char *v
     hsm_status st;
 
     if (!hsm_config_key_known(key))
-        return hsm_fail(HSM_ERR_CONFIG, "configuration: key '%.64s' is not known: use token, tokens, token.NAME, "
-                                        "pin-source, pin-source.NAME, log, log-level or alias-scheme", key);
+        return hsm_fail(HSM_ERR_CONFIG,
+                        "configuration: key '%.64s' is not known: use token, tokens, token.NAME, "
+                        "pin-source, pin-source.NAME, log, log-level or alias-scheme",
+                        key);
     if (value[0] == '\0' || strlen(value) > CONFIG_VALUE_MAX || cfg->item_count >= CONFIG_ITEMS_MAX)
         return hsm_fail(HSM_ERR_CONFIG, "configuration: the value of '%.64s' is empty or too long", key);
     if ((st = check_value(key, value)) != HSM_OK)
@@ -189,7 +194,8 @@ hsm_status hsm_token_spec_parse(const char *text, struct hsm_token_spec *spec)
 
     *spec = (struct hsm_token_spec){ .driver = "" };
     if (text[driver_len] != ':' || driver_len == 0 || driver_len >= sizeof(spec->driver))
-        return hsm_fail(HSM_ERR_CONFIG, "token '%.64s' names no driver: write driver:location, for example %s", text,
+        return hsm_fail(HSM_ERR_CONFIG,
+                        "token '%.64s' names no driver: write driver:location, for example %s", text,
                         HSM_DEFAULT_TOKEN);
     location_len = strcspn(location, "?");
     if (location_len == 0 || location_len >= sizeof(spec->location))
@@ -243,7 +249,8 @@ bool hsm_token_spec_param(const struct hsm_token_spec *spec, const char *name, c
 
 /* ---- openssl.cnf --------------------------------------------------------------------------------------- */
 
-static hsm_status take_section(struct hsm_config *cfg, const CONF *conf, const char *path, const char *section)
+static hsm_status take_section(struct hsm_config *cfg, const CONF *conf, const char *path,
+                               const char *section)
 {
     STACK_OF(CONF_VALUE) *values = NCONF_get_section(conf, section);
     hsm_status st;
@@ -262,7 +269,8 @@ static hsm_status take_section(struct hsm_config *cfg, const CONF *conf, const c
     return HSM_OK;
 }
 
-/* openssl_conf -> providers -> hsm -> section name, as libcrypto follows it; hsm_sect where nothing leads there */
+/* openssl_conf -> providers -> hsm -> section name, as libcrypto follows it; hsm_sect where nothing leads
+ * there */
 static const char *find_section(const CONF *conf)
 {
     const char *init = NCONF_get_string(conf, NULL, "openssl_conf"), *providers, *section = NULL;
@@ -292,7 +300,8 @@ hsm_status hsm_config_load_file(struct hsm_config *cfg, const char *path, bool *
     } else if (error_line > 0) {
         st = hsm_fail(HSM_ERR_CONFIG, "configuration file %s, line %ld: syntax error", name, error_line);
     } else if (path != NULL) {
-        st = hsm_fail(HSM_ERR_CONFIG, "configuration file %s cannot be read; check its path and permissions", name);
+        st = hsm_fail(HSM_ERR_CONFIG, "configuration file %s cannot be read; check its path and permissions",
+                      name);
     }
     if (found != NULL)
         *found = section != NULL;
@@ -340,7 +349,8 @@ void config_log_only(struct hsm_config *cfg)
     cfg->finished = true;
 }
 
-static hsm_status add_token(struct hsm_config *cfg, const char *name, const char *spec, const char *pin_source)
+static hsm_status add_token(struct hsm_config *cfg, const char *name, const char *spec,
+                            const char *pin_source)
 {
     struct token_config *t = &cfg->tokens[cfg->token_count];
 
@@ -360,14 +370,15 @@ static hsm_status add_named_token(struct hsm_config *cfg, const char *name)
     size_t i;
 
     if (!name_is_plain(name))
-        return hsm_fail(HSM_ERR_CONFIG, "configuration: token name '%.64s': use letters, digits, '-' and '_'", name);
+        return hsm_fail(HSM_ERR_CONFIG, "configuration: token name '%.64s': use letters, digits, '-' and '_'",
+                        name);
     for (i = 0; i < cfg->token_count; i++)
         if (strcmp(cfg->tokens[i].name, name) == 0)
             return hsm_fail(HSM_ERR_CONFIG, "configuration: token '%s' is listed twice in `tokens`", name);
     (void)snprintf(key, sizeof(key), "token.%s", name);
     if ((spec = hsm_config_get(cfg, key)) == NULL)
-        return hsm_fail(HSM_ERR_CONFIG, "configuration: `tokens` names '%s', but there is no `token.%s = ...`", name,
-                        name);
+        return hsm_fail(HSM_ERR_CONFIG,
+                        "configuration: `tokens` names '%s', but there is no `token.%s = ...`", name, name);
     (void)snprintf(key, sizeof(key), "pin-source.%s", name);
     if ((pin_source = hsm_config_get(cfg, key)) == NULL || secure_getenv("HSM_PIN_SOURCE") != NULL)
         pin_source = hsm_config_get(cfg, "pin-source");
@@ -381,7 +392,8 @@ static hsm_status add_tokens(struct hsm_config *cfg)
     hsm_status st;
 
     if (list == NULL || secure_getenv("HSM_TOKEN") != NULL)
-        return add_token(cfg, "token", single == NULL ? HSM_DEFAULT_TOKEN : single, hsm_config_get(cfg, "pin-source"));
+        return add_token(cfg, "token", single == NULL ? HSM_DEFAULT_TOKEN : single,
+                         hsm_config_get(cfg, "pin-source"));
     if (single != NULL)
         return hsm_fail(HSM_ERR_CONFIG, "configuration: both `token` and `tokens` are set; keep one");
     for (list += strspn(list, " \t,"); *list != '\0'; list += strspn(list, " \t,")) {
@@ -401,7 +413,8 @@ static hsm_status resolve_env_pin(struct token_config *t)
     size_t len = value == NULL ? 0 : strlen(value);
 
     if (len > HSM_PIN_MAX)
-        return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %s: the PIN is longer than %d bytes", t->pin_source, HSM_PIN_MAX);
+        return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %s: the PIN is longer than %d bytes", t->pin_source,
+                        HSM_PIN_MAX);
     if (value == NULL)
         return HSM_OK; /* reported when a PIN is needed */
     if ((t->env_pin = hsm_secret_alloc(HSM_PIN_MAX + 1)) == NULL)

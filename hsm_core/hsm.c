@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The token calls of hsm.h: check arguments, serialise if the driver needs it, log in on demand, call the driver. */
+/* The token calls of hsm.h: check arguments, serialise if the driver needs it, log in on demand, call the
+ * driver. */
 #include <string.h>
 
 #include "utf8.h"
@@ -8,8 +9,8 @@
 
 static hsm_status unsupported(struct hsm_token *tok, const char *what)
 {
-    return hsm_fail(HSM_ERR_UNSUPPORTED, "token '%s' (driver %s) cannot %s", hsm_token_name(tok->slot->ctx, tok->slot->index),
-                    tok->driver->name, what);
+    return hsm_fail(HSM_ERR_UNSUPPORTED, "token '%s' (driver %s) cannot %s",
+                    hsm_token_name(tok->slot->ctx, tok->slot->index), tok->driver->name, what);
 }
 
 static void enter(struct hsm_token *tok)
@@ -100,8 +101,8 @@ hsm_status hsm_login_configured(struct hsm_token *tok)
     return st != HSM_OK || info.logged_in ? st : slot_login(tok->slot, tok, NULL, logins);
 }
 
-hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin, struct hsm_bytes new_pin,
-                          bool machine_pin)
+hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin,
+                          struct hsm_bytes new_pin, bool machine_pin)
 {
     hsm_status st;
 
@@ -113,7 +114,8 @@ hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_
     return st;
 }
 
-hsm_status hsm_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin, bool machine_pin)
+hsm_status hsm_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin,
+                           bool machine_pin)
 {
     hsm_status st;
 
@@ -211,14 +213,15 @@ hsm_status hsm_find_one(struct hsm_token *tok, const struct hsm_uri *uri, struct
         return st;
     if (found.count == 0)
         return hsm_fail(HSM_ERR_NO_OBJECT, "no %s '%s' on token '%s' (%s:%s); see `hsmctl key list`",
-                        wanted_class(uri) == HSM_CLASS_CERT ? "certificate" : wanted_class(uri) == HSM_CLASS_DATA ? "data object"
-                                                                                                             : "key",
+                        wanted_class(uri) == HSM_CLASS_CERT   ? "certificate"
+                        : wanted_class(uri) == HSM_CLASS_DATA ? "data object"
+                                                              : "key",
                         uri->object[0] == '\0' && uri->id_len > 0 ? "with this id" : uri->object, name,
                         hsm_token_spec(tok->slot->ctx, tok->slot->index)->driver,
                         hsm_token_spec(tok->slot->ctx, tok->slot->index)->location);
     if (found.count > 1)
-        return hsm_fail(HSM_ERR_AMBIGUOUS, "%zu objects on token '%s' match; name one by object= and type=", found.count,
-                        name);
+        return hsm_fail(HSM_ERR_AMBIGUOUS,
+                        "%zu objects on token '%s' match; name one by object= and type=", found.count, name);
     return HSM_OK;
 }
 
@@ -226,8 +229,10 @@ static hsm_status check_spec(const struct hsm_object_spec *spec)
 {
     size_t len = spec->label == NULL ? 0 : strlen(spec->label);
 
-    if (len == 0 || len > HSM_LABEL_MAX || !hsm_utf8_valid((struct hsm_bytes){ (const uint8_t *)spec->label, len }))
-        return hsm_fail(HSM_ERR_ARGUMENT, "a name needs 1 to %d bytes of UTF-8 without control characters", HSM_LABEL_MAX);
+    if (len == 0 || len > HSM_LABEL_MAX ||
+        !hsm_utf8_valid((struct hsm_bytes){ (const uint8_t *)spec->label, len }))
+        return hsm_fail(HSM_ERR_ARGUMENT, "a name needs 1 to %d bytes of UTF-8 without control characters",
+                        HSM_LABEL_MAX);
     if (spec->id.len > HSM_ID_MAX)
         return hsm_fail(HSM_ERR_ARGUMENT, "an id has at most %d bytes", HSM_ID_MAX);
     return HSM_OK;
@@ -250,8 +255,8 @@ hsm_status hsm_generate(struct hsm_token *tok, const struct hsm_object_spec *spe
     if (tok->driver->generate == NULL)
         return unsupported(tok, "generate keys");
     if (possible == 0 || (spec->usage & ~possible) != 0)
-        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s", hsm_kind_format(&spec->kind, kind),
-                        hsm_usage_format(possible, usage));
+        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s",
+                        hsm_kind_format(&spec->kind, kind), hsm_usage_format(possible, usage));
     return perform(tok, &call, NULL);
 }
 
@@ -260,7 +265,8 @@ static hsm_status run_import(struct hsm_token *tok, const struct call *call)
     return tok->driver->import(tok, call->spec, call->in, call->new_handle);
 }
 
-hsm_status hsm_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8, hsm_handle *handle)
+hsm_status hsm_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8,
+                      hsm_handle *handle)
 {
     struct call call = { .run = run_import, .spec = spec, .in = pkcs8, .new_handle = handle };
     hsm_status st = check_spec(spec);
@@ -287,7 +293,8 @@ static hsm_status run_put(struct hsm_token *tok, const struct call *call)
     return tok->driver->put(tok, call->spec, call->in, call->new_handle);
 }
 
-hsm_status hsm_put(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes value, hsm_handle *handle)
+hsm_status hsm_put(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes value,
+                   hsm_handle *handle)
 {
     struct call call = { .run = run_put, .spec = spec, .in = value, .new_handle = handle };
     hsm_status st = check_spec(spec);
@@ -297,8 +304,8 @@ hsm_status hsm_put(struct hsm_token *tok, const struct hsm_object_spec *spec, st
     if (spec->cls != HSM_CLASS_CERT && spec->cls != HSM_CLASS_DATA)
         return hsm_fail(HSM_ERR_ARGUMENT, "only certificates and data objects can be stored as they are");
     if (value.len == 0 || value.len > HSM_DATA_MAX)
-        return hsm_fail(HSM_ERR_DATA_LEN, "'%s': an object has 1 to %d bytes, this one has %zu", spec->label, HSM_DATA_MAX,
-                        value.len);
+        return hsm_fail(HSM_ERR_DATA_LEN, "'%s': an object has 1 to %d bytes, this one has %zu", spec->label,
+                        HSM_DATA_MAX, value.len);
     return tok->driver->put == NULL ? unsupported(tok, "store objects") : perform(tok, &call, NULL);
 }
 

@@ -25,7 +25,7 @@ enum log_target { LOG_NOWHERE, LOG_TO_SYSLOG, LOG_TO_STDERR, LOG_TO_FILE };
 struct hsm_config {
     struct config_item {
         char *key, *value;
-    } *items;
+    } * items;
     size_t item_count;
     struct token_config tokens[TOKENS_MAX];
     size_t token_count;
@@ -35,7 +35,8 @@ struct hsm_config {
     char log_path[512];
 };
 
-/** A PIN that a person gave while a key was loaded; survives fork. Never freed before the context (readers take no lock). */
+/** A PIN that a person gave while a key was loaded; survives fork. Never freed before the context (readers
+ * take no lock). */
 struct given_pin {
     struct given_pin *previous;
     size_t len;
@@ -46,15 +47,15 @@ struct given_pin {
 struct hsm_slot {
     struct hsm_ctx *ctx;
     size_t index;
-    atomic_uint logins;                    /* that succeeded */
-    pthread_mutex_t open_lock;             /* opening and logging in */
-    pthread_mutex_t call_lock;             /* calls of a driver that is not concurrent */
-    _Atomic(struct hsm_token *) token;     /* NULL: not opened yet */
-    struct hsm_token *retired[8];          /* vanished tokens that a slower thread may still be using */
+    atomic_uint logins;                /* that succeeded */
+    pthread_mutex_t open_lock;         /* opening and logging in */
+    pthread_mutex_t call_lock;         /* calls of a driver that is not concurrent */
+    _Atomic(struct hsm_token *) token; /* NULL: not opened yet */
+    struct hsm_token *retired[8];      /* vanished tokens that a slower thread may still be using */
     size_t retired_count;
-    uint8_t *rejected_pin;                 /* secret memory; the last PIN that the token refused */
+    uint8_t *rejected_pin; /* secret memory; the last PIN that the token refused */
     size_t rejected_len;
-    unsigned rejected_tries;               /* tries left after it was refused */
+    unsigned rejected_tries; /* tries left after it was refused */
 };
 
 /** What one process opened. The parent's stays in memory after fork, but is never used again. */
@@ -80,15 +81,18 @@ hsm_status slot_token(struct hsm_slot *slot, struct hsm_token **tok);
 /** Take a vanished token out of use, so that the next slot_token() opens anew. */
 void slot_retire(struct hsm_slot *slot, struct hsm_token *tok);
 /** Log in with the PIN of @p uri (may be NULL), else one that was given, else the configured source.
- *  @param seen  slot->logins before the call that asked for a login; if it has grown since, there is nothing to do */
+ *  @param seen  slot->logins before the call that asked for a login; if it has grown since, there is nothing
+ * to do */
 hsm_status slot_login(struct hsm_slot *slot, struct hsm_token *tok, const struct hsm_uri *uri, unsigned seen);
 void slot_forget_rejected(struct hsm_slot *slot);
 
 /* config.c */
-void config_log_only(struct hsm_config *cfg); /* whatever is wrong with it: no tokens, and the log if that part is right */
+void config_log_only(
+    struct hsm_config *cfg); /* whatever is wrong with it: no tokens, and the log if that part is right */
 
 /* hsm.c */
-hsm_status token_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin); /* nothing but the driver's call */
+hsm_status token_login(struct hsm_token *tok, enum hsm_role role,
+                       struct hsm_bytes pin); /* nothing but the driver's call */
 hsm_status token_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
                       struct hsm_buf *sig, const struct hsm_uri *uri);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keys by reference. The first operation looks the key up and remembers where it was; that binding holds for one process
- * and one opening of the token, and is made anew when either has changed.
+ * Keys by reference. The first operation looks the key up and remembers where it was; that binding holds for
+ * one process and one opening of the token, and is made anew when either has changed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 #include "hsm/secret.h"
 #include "internal.h"
 
-/* Immutable once published; old ones stay until the key is freed, since another thread may be reading them. */
+/* Immutable once published; old ones stay until the key is freed, since another thread may be reading them.
+ */
 struct binding {
     struct binding *previous;
     const struct process *process;
@@ -37,7 +38,8 @@ static void free_uri(struct hsm_key *key)
         free(key->uri);
 }
 
-hsm_status hsm_key_new(struct hsm_ctx *ctx, const struct hsm_uri *uri, struct hsm_bytes spki, struct hsm_key **key)
+hsm_status hsm_key_new(struct hsm_ctx *ctx, const struct hsm_uri *uri, struct hsm_bytes spki,
+                       struct hsm_key **key)
 {
     struct hsm_key *k;
 
@@ -99,20 +101,23 @@ static hsm_status find_on(struct hsm_key *key, struct hsm_token *tok, struct hsm
         uri.type = HSM_URI_TYPE_PRIVATE;
     if ((st = hsm_find_one(tok, &uri, obj)) != HSM_OK)
         return st;
-    if (key->spki_len > 0 && (key->spki_len != obj->spki_len || memcmp(key->spki, obj->spki, key->spki_len) != 0)) {
+    if (key->spki_len > 0 &&
+        (key->spki_len != obj->spki_len || memcmp(key->spki, obj->spki, key->spki_len) != 0)) {
         struct hsm_pubkey expected, found;
 
         if (hsm_pubkey_parse((struct hsm_bytes){ key->spki, key->spki_len }, &expected) != HSM_OK ||
             hsm_pubkey_parse((struct hsm_bytes){ obj->spki, obj->spki_len }, &found) != HSM_OK ||
             !hsm_pubkey_equal(&expected, &found))
-            return hsm_fail(HSM_ERR_KEY_CHANGED, "the token holds another key under the name '%s' than when the reference was "
-                                                 "written; write it anew with `hsmctl key ref`, and renew its certificate",
+            return hsm_fail(HSM_ERR_KEY_CHANGED,
+                            "the token holds another key under the name '%s' than when the reference was "
+                            "written; write it anew with `hsmctl key ref`, and renew its certificate",
                             obj->label);
     }
     return HSM_OK;
 }
 
-/* One token if the URI names one; else each in turn, and the first trouble is kept in case none has the key. */
+/* One token if the URI names one; else each in turn, and the first trouble is kept in case none has the key.
+ */
 static hsm_status find_anywhere(struct hsm_key *key, struct hsm_token **tok, struct hsm_object *obj)
 {
     size_t i, count = hsm_token_count(key->ctx);
@@ -129,9 +134,10 @@ static hsm_status find_anywhere(struct hsm_key *key, struct hsm_token **tok, str
         if (one != HSM_ERR_NO_OBJECT)
             st = one;
     }
-    return st == HSM_ERR_NO_OBJECT ? hsm_fail(st, "no key '%s' on any of the %zu configured tokens; see `hsmctl key list`",
-                                              key->uri->object, count)
-                                   : st;
+    return st == HSM_ERR_NO_OBJECT
+               ? hsm_fail(st, "no key '%s' on any of the %zu configured tokens; see `hsmctl key list`",
+                          key->uri->object, count)
+               : st;
 }
 
 static bool is_current(const struct binding *b, const struct process *process)
@@ -166,7 +172,8 @@ static hsm_status bind(struct hsm_key *key, bool again, const struct binding **b
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for a process");
     if (again || !is_current(b, process)) {
         if ((st = find_anywhere(key, &tok, &obj)) == HSM_ERR_TOKEN_GONE)
-            st = find_anywhere(key, &tok, &obj); /* replaced meanwhile: it was retired, this opens the new one */
+            st = find_anywhere(key, &tok,
+                               &obj); /* replaced meanwhile: it was retired, this opens the new one */
         if (st != HSM_OK)
             return st;
         if ((b = publish(key, process, tok, obj.handle)) == NULL)
@@ -186,7 +193,8 @@ hsm_status hsm_key_object(struct hsm_key *key, struct hsm_object *obj)
 
 /* ---- operations ---------------------------------------------------------------------------------------- */
 
-hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in, struct hsm_buf *sig)
+hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
+                        struct hsm_buf *sig)
 {
     const struct binding *b;
     hsm_status st;
@@ -194,7 +202,8 @@ hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct
     if ((st = bind(key, false, &b)) != HSM_OK)
         return st;
     st = token_sign(b->token, b->handle, mech, in, sig, key->uri);
-    /* Made anew under the same name, or the token was replaced: look once more. A changed key is refused there. */
+    /* Made anew under the same name, or the token was replaced: look once more. A changed key is refused
+     * there. */
     if ((st == HSM_ERR_NO_OBJECT || st == HSM_ERR_TOKEN_GONE) && (st = bind(key, true, &b)) == HSM_OK)
         st = token_sign(b->token, b->handle, mech, in, sig, key->uri);
     hsm_log(key->ctx, HSM_LOG_DEBUG, "sign with key '%s': %s", key->uri->object, hsm_strerror(st));
@@ -219,7 +228,8 @@ bool hsm_key_wants_pin(struct hsm_key *key, bool if_unset)
     size_t index = token_index(key);
     const char *source = hsm_pin_source(key->ctx, index);
 
-    if (key->uri->has_pin_value || key->uri->pin_source[0] != '\0' || atomic_load(&key->ctx->given[index]) != NULL)
+    if (key->uri->has_pin_value || key->uri->pin_source[0] != '\0' ||
+        atomic_load(&key->ctx->given[index]) != NULL)
         return false;
     return source == NULL ? if_unset : pin_source_is_prompt(source);
 }

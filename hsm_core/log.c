@@ -17,7 +17,8 @@ static void to_syslog(enum hsm_log_level level, const char *text)
 {
     int priority = level == HSM_LOG_ERROR ? LOG_ERR : level == HSM_LOG_INFO ? LOG_INFO : LOG_DEBUG;
 
-    syslog(priority, "hsm: %s: %s", level_names[level], text); /* no openlog(): the identity is the program's */
+    syslog(priority, "hsm: %s: %s", level_names[level],
+           text); /* no openlog(): the identity is the program's */
 }
 
 /* One write() per line, so that lines of several processes do not mix. */
@@ -30,7 +31,8 @@ static void to_fd(int fd, enum hsm_log_level level, const char *text)
 
     if (gmtime_r(&now, &tm) == NULL || strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
         stamp[0] = '\0';
-    len = snprintf(line, sizeof(line), "%s hsm[%ld]: %s: %s", stamp, (long)getpid(), level_names[level], text);
+    len =
+        snprintf(line, sizeof(line), "%s hsm[%ld]: %s: %s", stamp, (long)getpid(), level_names[level], text);
     if (len < 0)
         return;
     if ((size_t)len > sizeof(line) - 2)
@@ -56,7 +58,8 @@ void hsm_log(struct hsm_ctx *ctx, enum hsm_log_level level, const char *fmt, ...
         to_syslog(level, text);
     } else if (cfg->log_target == LOG_TO_STDERR) {
         to_fd(STDERR_FILENO, level, text);
-    } else if ((fd = open(cfg->log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640)) >= 0) {
+    } else if ((fd = open(cfg->log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                          0640)) >= 0) {
         to_fd(fd, level, text); /* opened per line: files are rotated, processes fork and change user */
         (void)close(fd);
     }

@@ -52,7 +52,8 @@ static hsm_status read_file(const char *source, const char *path, struct hsm_buf
     if (fd < 0)
         return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: %s%s (uid %ld)", source, strerror(errno),
                         errno == EACCES ? "; give this user's group read permission" : "", (long)geteuid());
-    while (len < sizeof(text) && ((n = read(fd, text + len, sizeof(text) - len)) > 0 || (n < 0 && errno == EINTR)))
+    while (len < sizeof(text) &&
+           ((n = read(fd, text + len, sizeof(text) - len)) > 0 || (n < 0 && errno == EINTR)))
         len += n > 0 ? (size_t)n : 0;
     if (n < 0)
         st = hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: %s", source, strerror(errno));
@@ -75,7 +76,8 @@ static hsm_status read_environment(const char *source, const char *name, struct 
     if (value == NULL)
         return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: the environment variable is not set", source);
     if (len > HSM_PIN_MAX)
-        return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: the PIN is longer than %d bytes", source, HSM_PIN_MAX);
+        return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: the PIN is longer than %d bytes", source,
+                        HSM_PIN_MAX);
     memcpy(pin->ptr, value, len);
     return finish_pin(source, pin, len);
 }
@@ -86,8 +88,10 @@ static hsm_status read_credential(const char *source, const char *name, struct h
     char path[1024];
 
     if (dir == NULL)
-        return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: CREDENTIALS_DIRECTORY is not set; add LoadCredential=%s:PATH "
-                                            "to the service", source, name);
+        return hsm_fail(HSM_ERR_PIN_SOURCE,
+                        "pin-source %.200s: CREDENTIALS_DIRECTORY is not set; add LoadCredential=%s:PATH "
+                        "to the service",
+                        source, name);
     if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
         return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source %.200s: the path is too long", source);
     return read_file(source, path, pin);
@@ -96,8 +100,9 @@ static hsm_status read_credential(const char *source, const char *name, struct h
 static hsm_status ask(struct hsm_ctx *ctx, enum hsm_role role, struct hsm_buf *pin)
 {
     if (ctx == NULL || ctx->prompt == NULL)
-        return hsm_fail(HSM_ERR_PIN_REQUIRED, "the PIN must be asked for (pin-source = prompt), but this program "
-                                              "offers no way; use pin-source = file:PATH");
+        return hsm_fail(HSM_ERR_PIN_REQUIRED,
+                        "the PIN must be asked for (pin-source = prompt), but this program "
+                        "offers no way; use pin-source = file:PATH");
     return ctx->prompt(ctx->prompt_arg, ctx->cfg->tokens[0].name, role, pin);
 }
 
@@ -113,7 +118,8 @@ hsm_status hsm_pin_read(struct hsm_ctx *ctx, const char *source, enum hsm_role r
         return read_credential(source, source + 5, pin);
     if (pin_source_is_prompt(source))
         return ask(ctx, role, pin);
-    return hsm_fail(HSM_ERR_PIN_SOURCE, "pin-source is not of the form file:PATH, env:NAME, cred:NAME or prompt");
+    return hsm_fail(HSM_ERR_PIN_SOURCE,
+                    "pin-source is not of the form file:PATH, env:NAME, cred:NAME or prompt");
 }
 
 const char *hsm_pin_source(struct hsm_ctx *ctx, size_t index)

@@ -2,10 +2,10 @@
 /*
  * Contexts, and the tokens that each process opened through them.
  *
- * Fork: struct process is found through ctx->process and belongs to one pid. The first call in a child sees a foreign
- * pid, puts a new struct process in its place without taking a lock (a thread that no longer exists may hold it), and
- * abandons the parent's tokens. Old ones stay in memory until the context is freed, so a pointer to one never becomes a
- * pointer to another.
+ * Fork: struct process is found through ctx->process and belongs to one pid. The first call in a child sees a
+ * foreign pid, puts a new struct process in its place without taking a lock (a thread that no longer exists
+ * may hold it), and abandons the parent's tokens. Old ones stay in memory until the context is freed, so a
+ * pointer to one never becomes a pointer to another.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,7 +151,8 @@ struct ossl_lib_ctx_st *hsm_ctx_libctx(struct hsm_ctx *ctx)
 
     if (libctx != NULL)
         return libctx;
-    if ((libctx = OSSL_LIB_CTX_new()) == NULL) /* with no provider loaded by hand, default is there by itself */
+    if ((libctx = OSSL_LIB_CTX_new()) ==
+        NULL) /* with no provider loaded by hand, default is there by itself */
         return NULL;
     if (!atomic_compare_exchange_strong(&ctx->libctx, &expected, libctx)) {
         OSSL_LIB_CTX_free(libctx);
@@ -186,8 +187,8 @@ static hsm_status open_args(struct hsm_ctx *ctx, size_t index, const struct hsm_
     if (args->libctx == NULL)
         return hsm_fail(HSM_ERR_CRYPTO, "no OpenSSL library context can be made");
     if ((*driver = driver_find(t->spec.driver)) == NULL)
-        return hsm_fail(HSM_ERR_NO_TOKEN, "token '%s': there is no driver '%s' in this build; it has: %s", t->name,
-                        t->spec.driver, driver_names());
+        return hsm_fail(HSM_ERR_NO_TOKEN, "token '%s': there is no driver '%s' in this build; it has: %s",
+                        t->name, t->spec.driver, driver_names());
     return HSM_OK;
 }
 
@@ -277,8 +278,10 @@ hsm_status hsm_token_find(struct hsm_ctx *ctx, const char *name, struct hsm_toke
             st = one; /* its line explains why the name may be unknown */
     }
     return st != HSM_OK ? st
-                        : hsm_fail(HSM_ERR_NO_TOKEN, "no configured token is called '%s', nor has that label; see "
-                                                     "`hsmctl token list`", name);
+                        : hsm_fail(HSM_ERR_NO_TOKEN,
+                                   "no configured token is called '%s', nor has that label; see "
+                                   "`hsmctl token list`",
+                                   name);
 }
 
 hsm_status hsm_token_create(struct hsm_ctx *ctx, size_t index, const struct hsm_token_init *init)
@@ -296,7 +299,8 @@ hsm_status hsm_token_create(struct hsm_ctx *ctx, size_t index, const struct hsm_
     if ((st = open_args(ctx, index, &driver, &args)) != HSM_OK)
         return st;
     if (driver->create == NULL)
-        return hsm_fail(HSM_ERR_UNSUPPORTED, "a token of driver '%s' cannot be initialised from here", driver->name);
+        return hsm_fail(HSM_ERR_UNSUPPORTED, "a token of driver '%s' cannot be initialised from here",
+                        driver->name);
     if ((st = driver->create(&args, init)) == HSM_OK && (old = atomic_load(&p->slots[index].token)) != NULL)
         slot_retire(&p->slots[index], old);
     return st;
@@ -337,9 +341,10 @@ static hsm_status choose_pin(struct hsm_slot *slot, const struct hsm_uri *uri, s
         return HSM_OK;
     }
     if (source[0] == '\0')
-        return hsm_fail(HSM_ERR_PIN_REQUIRED, "token '%s' (%s:%s) needs its PIN: set `pin-source = file:PATH` in the hsm "
-                                              "section of openssl.cnf, or HSM_PIN_SOURCE", t->name, t->spec.driver,
-                        t->spec.location);
+        return hsm_fail(HSM_ERR_PIN_REQUIRED,
+                        "token '%s' (%s:%s) needs its PIN: set `pin-source = file:PATH` in the hsm "
+                        "section of openssl.cnf, or HSM_PIN_SOURCE",
+                        t->name, t->spec.driver, t->spec.location);
     if (pin_source_is_prompt(source) && slot->ctx->prompt != NULL)
         st = slot->ctx->prompt(slot->ctx->prompt_arg, t->name, HSM_ROLE_USER, &buf);
     else
@@ -355,11 +360,13 @@ static unsigned tries_left(struct hsm_token *tok)
     return hsm_token_info(tok, &info) == HSM_OK ? info.pin_tries_left : 0;
 }
 
-/* A PIN that the token refused is not tried again by itself, unless somebody has logged in or unblocked since. */
+/* A PIN that the token refused is not tried again by itself, unless somebody has logged in or unblocked
+ * since. */
 static bool was_rejected(struct hsm_slot *slot, struct hsm_token *tok, const struct pin_choice *choice)
 {
     return slot->rejected_pin != NULL && slot->rejected_len == choice->len &&
-           CRYPTO_memcmp(slot->rejected_pin, choice->pin, choice->len) == 0 && tries_left(tok) <= slot->rejected_tries;
+           CRYPTO_memcmp(slot->rejected_pin, choice->pin, choice->len) == 0 &&
+           tries_left(tok) <= slot->rejected_tries;
 }
 
 static void remember_rejected(struct hsm_slot *slot, struct hsm_token *tok, const struct pin_choice *choice)
@@ -378,8 +385,10 @@ static hsm_status login_with(struct hsm_slot *slot, struct hsm_token *tok, const
     hsm_status st;
 
     if (was_rejected(slot, tok, choice))
-        return hsm_fail(HSM_ERR_PIN_INCORRECT, "token '%s': the same wrong PIN is not tried again; correct its source, "
-                                               "or check it with `hsmctl doctor`", name);
+        return hsm_fail(HSM_ERR_PIN_INCORRECT,
+                        "token '%s': the same wrong PIN is not tried again; correct its source, "
+                        "or check it with `hsmctl doctor`",
+                        name);
     st = token_login(tok, HSM_ROLE_USER, (struct hsm_bytes){ choice->pin, choice->len });
     if (st == HSM_ERR_PIN_INCORRECT) {
         (void)snprintf(line, sizeof(line), "%s", hsm_error_text(st)); /* info() below may replace it */

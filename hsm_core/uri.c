@@ -9,11 +9,18 @@
 #include "utf8.h"
 
 static const char *const type_names[] = {
-    [HSM_URI_TYPE_PRIVATE] = "private", [HSM_URI_TYPE_PUBLIC] = "public",     [HSM_URI_TYPE_CERT] = "cert",
+    [HSM_URI_TYPE_PRIVATE] = "private",   [HSM_URI_TYPE_PUBLIC] = "public", [HSM_URI_TYPE_CERT] = "cert",
     [HSM_URI_TYPE_SECRET] = "secret-key", [HSM_URI_TYPE_DATA] = "data",
 };
 
-enum { SEEN_TOKEN = 1, SEEN_OBJECT = 2, SEEN_ID = 4, SEEN_TYPE = 8, SEEN_PIN_SOURCE = 16, SEEN_PIN_VALUE = 32 };
+enum {
+    SEEN_TOKEN = 1,
+    SEEN_OBJECT = 2,
+    SEEN_ID = 4,
+    SEEN_TYPE = 8,
+    SEEN_PIN_SOURCE = 16,
+    SEEN_PIN_VALUE = 32
+};
 
 /* The path and query attributes of RFC 7512 sections 2.3 and 2.4 that mean something here. */
 static const struct attribute {
@@ -21,8 +28,12 @@ static const struct attribute {
     bool query;
     unsigned seen;
 } attributes[] = {
-    { "token", false, SEEN_TOKEN }, { "object", false, SEEN_OBJECT },        { "id", false, SEEN_ID },
-    { "type", false, SEEN_TYPE },   { "pin-source", true, SEEN_PIN_SOURCE }, { "pin-value", true, SEEN_PIN_VALUE },
+    { "token", false, SEEN_TOKEN },
+    { "object", false, SEEN_OBJECT },
+    { "id", false, SEEN_ID },
+    { "type", false, SEEN_TYPE },
+    { "pin-source", true, SEEN_PIN_SOURCE },
+    { "pin-value", true, SEEN_PIN_VALUE },
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -64,7 +75,8 @@ static hsm_status decode_text(const char *name, const char *text, size_t len, ch
 
     if (n < 0 || !hsm_utf8_valid((struct hsm_bytes){ (uint8_t *)out, (size_t)n })) {
         OPENSSL_cleanse(out, cap);
-        return hsm_fail(HSM_ERR_URI, "key URI: the value of '%s' is too long, badly percent-encoded or not UTF-8", name);
+        return hsm_fail(HSM_ERR_URI,
+                        "key URI: the value of '%s' is too long, badly percent-encoded or not UTF-8", name);
     }
     out[n] = '\0';
     return HSM_OK;
@@ -79,7 +91,8 @@ static hsm_status set_type(const char *text, size_t len, struct hsm_uri *uri)
             uri->type = (enum hsm_uri_type)i;
             return HSM_OK;
         }
-    return hsm_fail(HSM_ERR_URI, "key URI: type '%.*s' is not known: use private, public, cert, secret-key or data",
+    return hsm_fail(HSM_ERR_URI,
+                    "key URI: type '%.*s' is not known: use private, public, cert, secret-key or data",
                     len > 32 ? 32 : (int)len, text);
 }
 
@@ -101,20 +114,23 @@ static hsm_status set_attribute(const struct attribute *a, const char *text, siz
         return decode_text(a->name, text, len, uri->pin_value, sizeof(uri->pin_value));
     default:
         if ((n = decode(text, len, uri->id, sizeof(uri->id))) <= 0)
-            return hsm_fail(HSM_ERR_URI, "key URI: 'id' is empty, longer than %d bytes or badly percent-encoded",
+            return hsm_fail(HSM_ERR_URI,
+                            "key URI: 'id' is empty, longer than %d bytes or badly percent-encoded",
                             HSM_ID_MAX);
         uri->id_len = (size_t)n;
         return HSM_OK;
     }
 }
 
-static hsm_status parse_attribute(const char *text, size_t len, bool query, unsigned *seen, struct hsm_uri *uri)
+static hsm_status parse_attribute(const char *text, size_t len, bool query, unsigned *seen,
+                                  struct hsm_uri *uri)
 {
     const char *equals = memchr(text, '=', len);
     size_t i, name_len = equals == NULL ? len : (size_t)(equals - text);
 
     if (equals == NULL)
-        return hsm_fail(HSM_ERR_URI, "key URI: '%.*s' has no value; write %s", query || len > 32 ? 0 : (int)len, text,
+        return hsm_fail(HSM_ERR_URI, "key URI: '%.*s' has no value; write %s",
+                        query || len > 32 ? 0 : (int)len, text,
                         query ? "pin-source=... behind the '?'" : "name=value;name=value");
     for (i = 0; i < COUNT(attributes); i++) {
         const struct attribute *a = &attributes[i];
@@ -126,8 +142,9 @@ static hsm_status parse_attribute(const char *text, size_t len, bool query, unsi
         *seen |= a->seen;
         return set_attribute(a, equals + 1, len - name_len - 1, uri);
     }
-    return hsm_fail(HSM_ERR_URI, "key URI: attribute '%.*s' is not known: use %s", name_len > 32 ? 32 : (int)name_len,
-                    text, query ? "pin-source or pin-value" : "token, object, id or type");
+    return hsm_fail(HSM_ERR_URI, "key URI: attribute '%.*s' is not known: use %s",
+                    name_len > 32 ? 32 : (int)name_len, text,
+                    query ? "pin-source or pin-value" : "token, object, id or type");
 }
 
 static hsm_status parse_list(const char *text, size_t len, char separator, struct hsm_uri *uri)
@@ -181,8 +198,8 @@ hsm_status hsm_uri_parse(const char *text, struct hsm_uri *uri)
 
 static bool unreserved(uint8_t c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || c == '~';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 static void put(struct hsm_buf *out, const char *text)
@@ -206,7 +223,8 @@ static void put_encoded(struct hsm_buf *out, const uint8_t *bytes, size_t len, b
     }
 }
 
-static void put_attribute(struct hsm_buf *out, bool *first, const char *name, const uint8_t *value, size_t len, bool all)
+static void put_attribute(struct hsm_buf *out, bool *first, const char *name, const uint8_t *value,
+                          size_t len, bool all)
 {
     if (len == 0)
         return;

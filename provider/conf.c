@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the configuration comes from. libcrypto hands over the provider's section of openssl.cnf, but answers only for names
- * it is asked for; a program with a library context of its own hands over nothing, and then the default file is read.
- * A fault never makes init fail: a broken HSM must not take remote access down with it. It is raised at first use.
+ * Where the configuration comes from. libcrypto hands over the provider's section of openssl.cnf, but answers
+ * only for names it is asked for; a program with a library context of its own hands over nothing, and then
+ * the default file is read. A fault never makes init fail: a broken HSM must not take remote access down with
+ * it. It is raised at first use.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,8 @@ static hsm_status take_named_tokens(struct prov_ctx *prov, struct hsm_config *cf
     char key[96];
     hsm_status st = HSM_OK;
 
-    for (; word != NULL && st == HSM_OK && *(word += strspn(word, separators)) != '\0'; word += strcspn(word, separators)) {
+    for (; word != NULL && st == HSM_OK && *(word += strspn(word, separators)) != '\0';
+         word += strcspn(word, separators)) {
         int len = (int)strcspn(word, separators);
 
         if (len > 64)
@@ -53,7 +55,9 @@ static hsm_status take_named_tokens(struct prov_ctx *prov, struct hsm_config *cf
 
 static hsm_status take_all(struct prov_ctx *prov, struct hsm_config *cfg)
 {
-    static const char *const names[] = { "log", "log-level", "token", "tokens", "pin-source", "alias-scheme" };
+    static const char *const names[] = {
+        "log", "log-level", "token", "tokens", "pin-source", "alias-scheme"
+    };
     hsm_status st;
     size_t i;
 

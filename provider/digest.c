@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digests by name. Common spellings meet a table, because libssl asks once per handshake; the rest is fetched. */
+/* Digests by name. Common spellings meet a table, because libssl asks once per handshake; the rest is
+ * fetched. */
 #include <string.h>
 #include <strings.h>
 
@@ -12,24 +13,42 @@ static const struct alias {
     const char *name;
     enum hsm_hash hash;
 } aliases[] = {
-    { "SHA256", HSM_HASH_SHA256 },         { "SHA2-256", HSM_HASH_SHA256 },
-    { "SHA384", HSM_HASH_SHA384 },         { "SHA2-384", HSM_HASH_SHA384 },
-    { "SHA512", HSM_HASH_SHA512 },         { "SHA2-512", HSM_HASH_SHA512 },
-    { "SHA1", HSM_HASH_SHA1 },             { "SHA-1", HSM_HASH_SHA1 },
-    { "SSL3-SHA1", HSM_HASH_SHA1 },        { "SHA-256", HSM_HASH_SHA256 },
-    { "SHA-384", HSM_HASH_SHA384 },        { "SHA-512", HSM_HASH_SHA512 },
-    { "SHA224", HSM_HASH_SHA224 },         { "SHA2-224", HSM_HASH_SHA224 },
-    { "SHA-224", HSM_HASH_SHA224 },        { "SHA512-224", HSM_HASH_SHA512_224 },
-    { "SHA2-512/224", HSM_HASH_SHA512_224 }, { "SHA-512/224", HSM_HASH_SHA512_224 },
-    { "SHA512-256", HSM_HASH_SHA512_256 }, { "SHA2-512/256", HSM_HASH_SHA512_256 },
-    { "SHA-512/256", HSM_HASH_SHA512_256 }, { "SHA3-224", HSM_HASH_SHA3_224 },
-    { "SHA3-256", HSM_HASH_SHA3_256 },     { "SHA3-384", HSM_HASH_SHA3_384 },
-    { "SHA3-512", HSM_HASH_SHA3_512 },     { "MD5", HSM_HASH_MD5 },
-    { "SSL3-MD5", HSM_HASH_MD5 },          { "MD5-SHA1", HSM_HASH_MD5_SHA1 },
-    { "RIPEMD-160", HSM_HASH_RIPEMD160 },  { "RIPEMD160", HSM_HASH_RIPEMD160 },
-    { "RIPEMD", HSM_HASH_RIPEMD160 },      { "RMD160", HSM_HASH_RIPEMD160 },
-    { "2.16.840.1.101.3.4.2.1", HSM_HASH_SHA256 }, { "2.16.840.1.101.3.4.2.2", HSM_HASH_SHA384 },
-    { "2.16.840.1.101.3.4.2.3", HSM_HASH_SHA512 }, { "1.3.14.3.2.26", HSM_HASH_SHA1 },
+    { "SHA256", HSM_HASH_SHA256 },
+    { "SHA2-256", HSM_HASH_SHA256 },
+    { "SHA384", HSM_HASH_SHA384 },
+    { "SHA2-384", HSM_HASH_SHA384 },
+    { "SHA512", HSM_HASH_SHA512 },
+    { "SHA2-512", HSM_HASH_SHA512 },
+    { "SHA1", HSM_HASH_SHA1 },
+    { "SHA-1", HSM_HASH_SHA1 },
+    { "SSL3-SHA1", HSM_HASH_SHA1 },
+    { "SHA-256", HSM_HASH_SHA256 },
+    { "SHA-384", HSM_HASH_SHA384 },
+    { "SHA-512", HSM_HASH_SHA512 },
+    { "SHA224", HSM_HASH_SHA224 },
+    { "SHA2-224", HSM_HASH_SHA224 },
+    { "SHA-224", HSM_HASH_SHA224 },
+    { "SHA512-224", HSM_HASH_SHA512_224 },
+    { "SHA2-512/224", HSM_HASH_SHA512_224 },
+    { "SHA-512/224", HSM_HASH_SHA512_224 },
+    { "SHA512-256", HSM_HASH_SHA512_256 },
+    { "SHA2-512/256", HSM_HASH_SHA512_256 },
+    { "SHA-512/256", HSM_HASH_SHA512_256 },
+    { "SHA3-224", HSM_HASH_SHA3_224 },
+    { "SHA3-256", HSM_HASH_SHA3_256 },
+    { "SHA3-384", HSM_HASH_SHA3_384 },
+    { "SHA3-512", HSM_HASH_SHA3_512 },
+    { "MD5", HSM_HASH_MD5 },
+    { "SSL3-MD5", HSM_HASH_MD5 },
+    { "MD5-SHA1", HSM_HASH_MD5_SHA1 },
+    { "RIPEMD-160", HSM_HASH_RIPEMD160 },
+    { "RIPEMD160", HSM_HASH_RIPEMD160 },
+    { "RIPEMD", HSM_HASH_RIPEMD160 },
+    { "RMD160", HSM_HASH_RIPEMD160 },
+    { "2.16.840.1.101.3.4.2.1", HSM_HASH_SHA256 },
+    { "2.16.840.1.101.3.4.2.2", HSM_HASH_SHA384 },
+    { "2.16.840.1.101.3.4.2.3", HSM_HASH_SHA512 },
+    { "1.3.14.3.2.26", HSM_HASH_SHA1 },
 };
 
 static enum hsm_hash hash_of_name(const char *name)

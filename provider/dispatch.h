@@ -27,7 +27,7 @@ extern const OSSL_DISPATCH prov_ed448_decoder_functions[];
 extern const OSSL_DISPATCH prov_x25519_decoder_functions[];
 extern const OSSL_DISPATCH prov_x448_decoder_functions[];
 
-extern const OSSL_DISPATCH prov_pem_encoder_functions[];  /* key reference, any of our keys */
+extern const OSSL_DISPATCH prov_pem_encoder_functions[]; /* key reference, any of our keys */
 extern const OSSL_DISPATCH prov_der_encoder_functions[];
 extern const OSSL_DISPATCH prov_text_encoder_functions[];
 

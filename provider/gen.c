@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Key generation. Whoever asks for hsm by name (-propquery provider=hsm, or any hsm-* parameter) gets a key in the token.
- * Where hsm is merely preferred, an unnamed key may be one for a single TLS handshake: it stays in memory (a volatile key)
- * and enters the token when it is first written as a reference.
+ * Key generation. Whoever asks for hsm by name (-propquery provider=hsm, or any hsm-* parameter) gets a key
+ * in the token. Where hsm is merely preferred, an unnamed key may be one for a single TLS handshake: it stays
+ * in memory (a volatile key) and enters the token when it is first written as a reference.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,8 @@ struct gen_ctx {
 /* ---- parameters ---------------------------------------------------------------------------------------- */
 
 /* Text of a parameter; @p fallback if it was not set. Longer than the buffer is an error. */
-static hsm_status get_text(const struct gen_ctx *gen, const char *name, const char *fallback, char *buf, size_t buf_len)
+static hsm_status get_text(const struct gen_ctx *gen, const char *name, const char *fallback, char *buf,
+                           size_t buf_len)
 {
     const OSSL_PARAM *p = gen->params == NULL ? NULL : OSSL_PARAM_locate_const(gen->params, name);
     const char *ptr = fallback;
@@ -40,9 +41,11 @@ static hsm_status get_text(const struct gen_ctx *gen, const char *name, const ch
     if (p != NULL && p->data_type == OSSL_PARAM_UTF8_STRING)
         return OSSL_PARAM_get_utf8_string(p, &out, buf_len)
                    ? HSM_OK
-                   : hsm_fail(HSM_ERR_ARGUMENT, "parameter %s: at most %zu bytes are allowed", name, buf_len - 1);
+                   : hsm_fail(HSM_ERR_ARGUMENT, "parameter %s: at most %zu bytes are allowed", name,
+                              buf_len - 1);
     if ((p != NULL && !OSSL_PARAM_get_utf8_ptr(p, &ptr)) || strlen(ptr) >= buf_len)
-        return hsm_fail(HSM_ERR_ARGUMENT, "parameter %s: a text of at most %zu bytes is expected", name, buf_len - 1);
+        return hsm_fail(HSM_ERR_ARGUMENT, "parameter %s: a text of at most %zu bytes is expected", name,
+                        buf_len - 1);
     memcpy(buf, ptr, strlen(ptr) + 1);
     return HSM_OK;
 }
@@ -62,7 +65,8 @@ static hsm_status parse_id(const struct gen_ctx *gen, uint8_t id[HSM_ID_MAX], st
         return st;
     ERR_set_mark();
     if (text[0] != '\0' && !OPENSSL_hexstr2buf_ex(id, HSM_ID_MAX, &len, text, '\0'))
-        st = hsm_fail(HSM_ERR_ARGUMENT, PROV_PARAM_ID " '%s': give 1 to %d bytes in hexadecimal", text, HSM_ID_MAX);
+        st = hsm_fail(HSM_ERR_ARGUMENT, PROV_PARAM_ID " '%s': give 1 to %d bytes in hexadecimal", text,
+                      HSM_ID_MAX);
     ERR_pop_to_mark();
     *out = (struct hsm_bytes){ id, len };
     return st;
@@ -76,7 +80,8 @@ static hsm_status parse_extractable(const struct gen_ctx *gen, bool *extractable
     if (st != HSM_OK)
         return st;
     *extractable = strcasecmp(text, "yes") == 0 || strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0;
-    if (!*extractable && strcasecmp(text, "no") != 0 && strcasecmp(text, "false") != 0 && strcmp(text, "0") != 0)
+    if (!*extractable && strcasecmp(text, "no") != 0 && strcasecmp(text, "false") != 0 &&
+        strcmp(text, "0") != 0)
         return hsm_fail(HSM_ERR_ARGUMENT, PROV_PARAM_EXTRACTABLE " = %s: say yes or no", text);
     return HSM_OK;
 }
@@ -109,16 +114,19 @@ static hsm_status rsa_kind(const struct gen_ctx *gen, struct hsm_key_kind *kind)
     if (gen->params != NULL && (p = OSSL_PARAM_locate_const(gen->params, OSSL_PKEY_PARAM_RSA_BITS)) != NULL &&
         !OSSL_PARAM_get_size_t(p, &bits))
         return hsm_fail(HSM_ERR_ARGUMENT, "RSA key generation: the number of bits is malformed");
-    if (gen->params != NULL && (p = OSSL_PARAM_locate_const(gen->params, OSSL_PKEY_PARAM_RSA_PRIMES)) != NULL &&
+    if (gen->params != NULL &&
+        (p = OSSL_PARAM_locate_const(gen->params, OSSL_PKEY_PARAM_RSA_PRIMES)) != NULL &&
         (!OSSL_PARAM_get_size_t(p, &primes) || primes != 2))
         return hsm_fail(HSM_ERR_MECH, "RSA key generation in a token: only two primes are supported");
     if (gen->params != NULL && (p = OSSL_PARAM_locate_const(gen->params, OSSL_PKEY_PARAM_RSA_E)) != NULL &&
         (!OSSL_PARAM_get_uint64(p, &exponent) || exponent != RSA_F4))
-        return hsm_fail(HSM_ERR_MECH, "RSA key generation in a token: only the public exponent 65537 is supported");
+        return hsm_fail(HSM_ERR_MECH,
+                        "RSA key generation in a token: only the public exponent 65537 is supported");
     for (i = 0; i < PROV_COUNT(restrictions); i++)
         if (is_set(gen, restrictions[i]))
-            return hsm_fail(HSM_ERR_MECH, "RSA-PSS key generation in a token: restrictions of digest or salt length are "
-                                          "not supported; leave them out");
+            return hsm_fail(HSM_ERR_MECH,
+                            "RSA-PSS key generation in a token: restrictions of digest or salt length are "
+                            "not supported; leave them out");
     (void)snprintf(text, sizeof(text), "%s:%zu", gen->type == HSM_KEY_RSA ? "rsa" : "rsa-pss", bits);
     return hsm_kind_parse(text, kind);
 }
@@ -127,18 +135,21 @@ static hsm_status rsa_kind(const struct gen_ctx *gen, struct hsm_key_kind *kind)
 static hsm_status check_ec_form(const struct gen_ctx *gen)
 {
     char text[32];
-    hsm_status st = get_text(gen, OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PKEY_EC_ENCODING_GROUP, text, sizeof(text));
+    hsm_status st =
+        get_text(gen, OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PKEY_EC_ENCODING_GROUP, text, sizeof(text));
 
     if (st != HSM_OK)
         return st;
     if (strcmp(text, OSSL_PKEY_EC_ENCODING_GROUP) != 0)
-        return hsm_fail(HSM_ERR_MECH, "EC key generation in a token: encoding %s is not supported; use named_curve", text);
-    st = get_text(gen, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED, text,
-                  sizeof(text));
+        return hsm_fail(HSM_ERR_MECH,
+                        "EC key generation in a token: encoding %s is not supported; use named_curve", text);
+    st = get_text(gen, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                  OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED, text, sizeof(text));
     if (st != HSM_OK)
         return st;
     if (strcmp(text, OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED) != 0)
-        return hsm_fail(HSM_ERR_MECH, "EC key generation in a token: point-format %s is not supported; use uncompressed",
+        return hsm_fail(HSM_ERR_MECH,
+                        "EC key generation in a token: point-format %s is not supported; use uncompressed",
                         text);
     return HSM_OK;
 }
@@ -157,7 +168,8 @@ static hsm_status ec_kind(const struct gen_ctx *gen, struct hsm_key_kind *kind)
         return HSM_OK;
     }
     if (group[0] == '\0')
-        return hsm_fail(HSM_ERR_ARGUMENT, "EC key generation: no curve is given; say for example -pkeyopt group:P-256");
+        return hsm_fail(HSM_ERR_ARGUMENT,
+                        "EC key generation: no curve is given; say for example -pkeyopt group:P-256");
     (void)snprintf(text, sizeof(text), "ec:%s", group);
     return hsm_kind_parse(text, kind);
 }
@@ -172,7 +184,8 @@ static hsm_status ecx_kind(const struct gen_ctx *gen, struct hsm_key_kind *kind)
     if (st != HSM_OK)
         return st;
     if (strcasecmp(group, name) != 0)
-        return hsm_fail(HSM_ERR_ARGUMENT, "key generation: group %s does not belong to key type %s", group, name);
+        return hsm_fail(HSM_ERR_ARGUMENT, "key generation: group %s does not belong to key type %s", group,
+                        name);
     return hsm_kind_parse(name, kind);
 }
 
@@ -221,7 +234,8 @@ static hsm_status generate_in_token(const struct gen_ctx *gen, struct hsm_ctx *h
         (st = parse_extractable(gen, &spec.extractable)) != HSM_OK ||
         (st = get_text(gen, PROV_PARAM_TOKEN, "", token, sizeof(token))) != HSM_OK)
         return st;
-    if ((st = hsm_token_find(hsm, token, &tok)) != HSM_OK || (st = hsm_generate(tok, &spec, &handle)) != HSM_OK)
+    if ((st = hsm_token_find(hsm, token, &tok)) != HSM_OK ||
+        (st = hsm_generate(tok, &spec, &handle)) != HSM_OK)
         return st;
     prov_label_uri(hsm, token, label, &uri);
     return load_new_key(gen, tok, &uri, out);
@@ -255,7 +269,8 @@ static struct prov_key *volatile_key(const struct gen_ctx *gen, OSSL_CALLBACK *c
     return key;
 }
 
-/* Parameters alone: a curve, or nothing. TLS makes one for each peer and then sets the peer's public key on it. */
+/* Parameters alone: a curve, or nothing. TLS makes one for each peer and then sets the peer's public key on
+ * it. */
 static struct prov_key *parameter_key(const struct gen_ctx *gen)
 {
     struct prov_key *key;
@@ -308,8 +323,8 @@ int keymgmt_gen_set_template(void *vgen, void *vkey)
 
 static bool has_ours(const OSSL_PARAM params[])
 {
-    static const char *const ours[] = { PROV_PARAM_LABEL, PROV_PARAM_ID, PROV_PARAM_USAGE, PROV_PARAM_EXTRACTABLE,
-                                        PROV_PARAM_TOKEN };
+    static const char *const ours[] = { PROV_PARAM_LABEL, PROV_PARAM_ID, PROV_PARAM_USAGE,
+                                        PROV_PARAM_EXTRACTABLE, PROV_PARAM_TOKEN };
     size_t i;
 
     for (i = 0; i < PROV_COUNT(ours); i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Key generation handed on to the default provider, for the volatile keys of an application that prefers hsm. */
+/* Key generation handed on to the default provider, for the volatile keys of an application that prefers hsm.
+ */
 #include <openssl/core_names.h>
 #include <openssl/params.h>
 
@@ -16,7 +17,8 @@ static int report(EVP_PKEY_CTX *ctx)
     const struct progress *progress = EVP_PKEY_CTX_get_app_data(ctx);
     int potential = EVP_PKEY_CTX_get_keygen_info(ctx, 0), iteration = EVP_PKEY_CTX_get_keygen_info(ctx, 1);
     OSSL_PARAM params[] = { OSSL_PARAM_construct_int(OSSL_GEN_PARAM_POTENTIAL, &potential),
-                            OSSL_PARAM_construct_int(OSSL_GEN_PARAM_ITERATION, &iteration), OSSL_PARAM_construct_end() };
+                            OSSL_PARAM_construct_int(OSSL_GEN_PARAM_ITERATION, &iteration),
+                            OSSL_PARAM_construct_end() };
 
     return progress->cb(params, progress->arg);
 }
@@ -40,8 +42,9 @@ static bool set_curve_of(EVP_PKEY_CTX *ctx, const struct prov_key *template)
     return curve == NULL || template->soft != NULL || EVP_PKEY_CTX_set_group_name(ctx, curve->group_name) > 0;
 }
 
-EVP_PKEY *prov_soft_generate(struct prov_ctx *prov, enum hsm_key_type type, int selection, const OSSL_PARAM params[],
-                             struct prov_key *template, OSSL_CALLBACK *cb, void *arg)
+EVP_PKEY *prov_soft_generate(struct prov_ctx *prov, enum hsm_key_type type, int selection,
+                             const OSSL_PARAM params[], struct prov_key *template, OSSL_CALLBACK *cb,
+                             void *arg)
 {
     bool pair = (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0;
     struct progress progress = { cb, arg };

@@ -41,7 +41,7 @@ static const struct type_name {
     const char *name;
     unsigned bits; /* of those that have one size */
 } type_names[] = {
-    { HSM_KEY_RSA, "RSA", 0 },         { HSM_KEY_RSA_PSS, "RSA-PSS", 0 }, { HSM_KEY_EC, "EC", 0 },
+    { HSM_KEY_RSA, "RSA", 0 },           { HSM_KEY_RSA_PSS, "RSA-PSS", 0 }, { HSM_KEY_EC, "EC", 0 },
     { HSM_KEY_ED25519, "ED25519", 256 }, { HSM_KEY_ED448, "ED448", 456 },   { HSM_KEY_X25519, "X25519", 253 },
     { HSM_KEY_X448, "X448", 448 },
 };
@@ -183,7 +183,8 @@ hsm_status prov_key_from_uri(struct prov_ctx *prov, const struct hsm_uri *uri, s
         return token_key(prov, uri, spki, out);
     if ((obj = malloc(sizeof(*obj))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for a key");
-    if ((st = hsm_key_new(prov->hsm, uri, spki, &finder)) == HSM_OK && (st = hsm_key_object(finder, obj)) == HSM_OK)
+    if ((st = hsm_key_new(prov->hsm, uri, spki, &finder)) == HSM_OK &&
+        (st = hsm_key_object(finder, obj)) == HSM_OK)
         st = token_key(prov, uri, (struct hsm_bytes){ obj->spki, obj->spki_len }, out);
     hsm_key_free(finder);
     free(obj);
@@ -207,7 +208,8 @@ static EVP_PKEY *pkey_from_params(OSSL_LIB_CTX *libctx, const char *type, OSSL_P
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(libctx, type, PROV_DEFAULT);
     EVP_PKEY *pkey = NULL;
 
-    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) <= 0 || EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) <= 0)
+    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) <= 0 ||
+        EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) <= 0)
         pkey = NULL;
     EVP_PKEY_CTX_free(ctx);
     return pkey;
@@ -268,7 +270,8 @@ void prov_key_adopt(struct prov_key *key, EVP_PKEY *soft, bool is_private)
     key->soft_private = is_private;
     ERR_set_mark();
     if (EVP_PKEY_todata(soft, selection, &params) > 0)
-        (void)key_class_of(key->type)->import(key, params); /* 0: a kind that hsm does not know; soft knows it */
+        (void)key_class_of(key->type)->import(key,
+                                              params); /* 0: a kind that hsm does not know; soft knows it */
     if (is_multi_prime(soft))
         prov_key_drop_public(key);
     OSSL_PARAM_free(params);
@@ -308,7 +311,8 @@ void prov_label_uri(struct hsm_ctx *hsm, const char *token, const char *label, s
 
 static hsm_status soft_to_pkcs8(EVP_PKEY *soft, unsigned char **der, size_t *der_len)
 {
-    OSSL_ENCODER_CTX *ctx = OSSL_ENCODER_CTX_new_for_pkey(soft, EVP_PKEY_KEYPAIR, "DER", "PrivateKeyInfo", PROV_DEFAULT);
+    OSSL_ENCODER_CTX *ctx =
+        OSSL_ENCODER_CTX_new_for_pkey(soft, EVP_PKEY_KEYPAIR, "DER", "PrivateKeyInfo", PROV_DEFAULT);
     int ok = ctx != NULL && OSSL_ENCODER_to_data(ctx, der, der_len);
 
     OSSL_ENCODER_CTX_free(ctx);
@@ -318,7 +322,8 @@ static hsm_status soft_to_pkcs8(EVP_PKEY *soft, unsigned char **der, size_t *der
 static void discard(struct prov_ctx *prov, struct hsm_token *tok, hsm_handle handle)
 {
     if (hsm_destroy(tok, handle) != HSM_OK)
-        hsm_log(prov->hsm, HSM_LOG_ERROR, "a key that was imported in vain stays in the token; see `hsmctl key list`");
+        hsm_log(prov->hsm, HSM_LOG_ERROR,
+                "a key that was imported in vain stays in the token; see `hsmctl key list`");
 }
 
 /* Import the software key under a fresh label; the token holds it from now on. */
@@ -354,11 +359,13 @@ hsm_status prov_key_reference(struct prov_key *key, struct hsm_key **out)
     if (*out != NULL)
         return HSM_OK;
     if (!key->soft_private || !key->has_pub)
-        return hsm_fail(HSM_ERR_KEY_TYPE, key->soft_private ? "this kind of key cannot be kept in a token"
-                                                            : "a reference needs a private key, this is a public one");
+        return hsm_fail(HSM_ERR_KEY_TYPE, key->soft_private
+                                              ? "this kind of key cannot be kept in a token"
+                                              : "a reference needs a private key, this is a public one");
     if (key->prov->hsm == NULL)
         return hsm_fail(key->prov->config_status, "%s", key->prov->config_error);
-    if ((st = hsm_token_find(key->prov->hsm, NULL, &tok)) != HSM_OK || (st = save(key, tok, &handle, &fresh)) != HSM_OK)
+    if ((st = hsm_token_find(key->prov->hsm, NULL, &tok)) != HSM_OK ||
+        (st = save(key, tok, &handle, &fresh)) != HSM_OK)
         return st;
     if (!atomic_compare_exchange_strong(&key->saved, &expected, fresh)) { /* another thread was faster */
         discard(key->prov, tok, handle);

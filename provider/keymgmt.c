@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Key management that is the same for every type. A volatile key (soft != NULL) is answered for by the default provider;
- * everything else from the public part in the key object, without touching the token.
+ * Key management that is the same for every type. A volatile key (soft != NULL) is answered for by the
+ * default provider; everything else from the public part in the key object, without touching the token.
  */
 #include <string.h>
 
@@ -113,7 +113,8 @@ static int get_uri(struct prov_key *key, OSSL_PARAM *p)
     return hsm_uri_format(hsm_key_uri(token_key), &buf) == HSM_OK && OSSL_PARAM_set_utf8_string(p, text);
 }
 
-/* Facts of curves and restrictions that no TLS handshake asks for: the default provider knows them by heart. */
+/* Facts of curves and restrictions that no TLS handshake asks for: the default provider knows them by heart.
+ */
 static int get_forwarded(struct prov_key *key, OSSL_PARAM *p)
 {
     OSSL_PARAM one[2] = { *p, OSSL_PARAM_construct_end() };
@@ -178,8 +179,9 @@ int keymgmt_set_params(void *vkey, const OSSL_PARAM params[])
 /* ---- import and export --------------------------------------------------------------------------------- */
 
 /*
- * Public keys and parameters come in, whatever the selection says. Private keys do not, and silently: libcrypto then lets
- * the provider that has the key do the work, which is what its owner wants. Import into a token is hsmctl's.
+ * Public keys and parameters come in, whatever the selection says. Private keys do not, and silently:
+ * libcrypto then lets the provider that has the key do the work, which is what its owner wants. Import into a
+ * token is hsmctl's.
  */
 int keymgmt_import(void *vkey, int selection, const OSSL_PARAM params[])
 {
@@ -222,7 +224,8 @@ int keymgmt_export(void *vkey, int selection, OSSL_CALLBACK *cb, void *arg)
 
     if (key->soft != NULL)
         return export_soft(key, selection, cb, arg);
-    /* No error entry: this is how libcrypto asks, for each operation, whether another provider could do it. */
+    /* No error entry: this is how libcrypto asks, for each operation, whether another provider could do it.
+     */
     if (key->key != NULL && (selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0)
         return 0;
     if ((params = key_class_of(key->type)->export(key, selection)) == NULL)
@@ -287,7 +290,8 @@ void *keymgmt_dup(const void *vkey, int selection)
 static int check_public(struct prov_key *key, int (*check)(EVP_PKEY_CTX *ctx))
 {
     EVP_PKEY *pkey = prov_key_public(key);
-    EVP_PKEY_CTX *ctx = pkey == NULL ? NULL : EVP_PKEY_CTX_new_from_pkey(prov_libctx(key->prov), pkey, PROV_DEFAULT);
+    EVP_PKEY_CTX *ctx =
+        pkey == NULL ? NULL : EVP_PKEY_CTX_new_from_pkey(prov_libctx(key->prov), pkey, PROV_DEFAULT);
     int ok = ctx != NULL && check(ctx) > 0;
 
     EVP_PKEY_CTX_free(ctx);

@@ -9,12 +9,12 @@
 #define PROV_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Parameters of our own */
-#define PROV_PARAM_URI "hsm-uri"                 /* get: the key's URI */
-#define PROV_PARAM_LABEL "hsm-label"             /* keygen: the name of the new key */
-#define PROV_PARAM_ID "hsm-id"                   /* keygen: hexadecimal */
-#define PROV_PARAM_USAGE "hsm-usage"             /* keygen: "sign,derive" */
+#define PROV_PARAM_URI         "hsm-uri"         /* get: the key's URI */
+#define PROV_PARAM_LABEL       "hsm-label"       /* keygen: the name of the new key */
+#define PROV_PARAM_ID          "hsm-id"          /* keygen: hexadecimal */
+#define PROV_PARAM_USAGE       "hsm-usage"       /* keygen: "sign,derive" */
 #define PROV_PARAM_EXTRACTABLE "hsm-extractable" /* keygen: yes or no */
-#define PROV_PARAM_TOKEN "hsm-token"             /* keygen: which token */
+#define PROV_PARAM_TOKEN       "hsm-token"       /* keygen: which token */
 
 /* conf.c: fills prov->hsm, or config_status and config_error. Reads configuration files, opens no token. */
 void prov_configure(struct prov_ctx *prov);
@@ -29,10 +29,12 @@ hsm_status prov_random_label(char out[24]);
 void prov_label_uri(struct hsm_ctx *hsm, const char *token, const char *label, struct hsm_uri *uri);
 /** Forget the public part and what was derived from it. */
 void prov_key_drop_public(struct prov_key *key);
-/** Take over a key of prov_libctx() as the volatile shape; fills kind and public part where hsm knows the type. */
+/** Take over a key of prov_libctx() as the volatile shape; fills kind and public part where hsm knows the
+ * type. */
 void prov_key_adopt(struct prov_key *key, EVP_PKEY *soft, bool is_private);
 
-/** One parameter of a key, answered from the key object alone. Leaves @p p untouched if the key has no such part. */
+/** One parameter of a key, answered from the key object alone. Leaves @p p untouched if the key has no such
+ * part. */
 struct key_param {
     const char *name;
     int (*get)(struct prov_key *key, OSSL_PARAM *p);
@@ -40,12 +42,15 @@ struct key_param {
 
 /** What differs between RSA, EC and the types of RFC 8410. */
 struct key_class {
-    const struct key_param *params;     /* ends with a NULL name */
-    const char *const *forwarded;       /* names answered by the default provider's view of the public key; NULL-ended */
-    const char *const *private_names;   /* an import that has one of these is refused; NULL-ended */
+    const struct key_param *params; /* ends with a NULL name */
+    const char *const
+        *forwarded; /* names answered by the default provider's view of the public key; NULL-ended */
+    const char *const *private_names; /* an import that has one of these is refused; NULL-ended */
     bool (*has_params)(const struct prov_key *key);
-    int (*import)(struct prov_key *key, const OSSL_PARAM params[]); /* public part or parameters, whatever is there */
-    OSSL_PARAM *(*export)(struct prov_key *key, int selection);     /* public part and parameters; NULL on failure */
+    int (*import)(struct prov_key *key,
+                  const OSSL_PARAM params[]); /* public part or parameters, whatever is there */
+    OSSL_PARAM *(*export)(struct prov_key *key,
+                          int selection); /* public part and parameters; NULL on failure */
     int (*set_encoded)(struct prov_key *key, struct hsm_bytes encoded);
 };
 
@@ -76,11 +81,14 @@ OSSL_FUNC_keymgmt_gen_cleanup_fn keymgmt_gen_cleanup;
 #define KEYMGMT_GEN_OWN_PARAMS                                                                               \
     OSSL_PARAM_utf8_string(PROV_PARAM_LABEL, NULL, 0), OSSL_PARAM_utf8_string(PROV_PARAM_ID, NULL, 0),       \
         OSSL_PARAM_utf8_string(PROV_PARAM_USAGE, NULL, 0),                                                   \
-        OSSL_PARAM_utf8_string(PROV_PARAM_EXTRACTABLE, NULL, 0), OSSL_PARAM_utf8_string(PROV_PARAM_TOKEN, NULL, 0)
+        OSSL_PARAM_utf8_string(PROV_PARAM_EXTRACTABLE, NULL, 0),                                             \
+        OSSL_PARAM_utf8_string(PROV_PARAM_TOKEN, NULL, 0)
 
 /* gen_soft.c */
-/** A key or, without the key pair in @p selection, parameters made by the default provider. NULL: reasons are queued. */
-EVP_PKEY *prov_soft_generate(struct prov_ctx *prov, enum hsm_key_type type, int selection, const OSSL_PARAM params[],
-                             struct prov_key *template, OSSL_CALLBACK *progress, void *arg);
+/** A key or, without the key pair in @p selection, parameters made by the default provider. NULL: reasons are
+ * queued. */
+EVP_PKEY *prov_soft_generate(struct prov_ctx *prov, enum hsm_key_type type, int selection,
+                             const OSSL_PARAM params[], struct prov_key *template, OSSL_CALLBACK *progress,
+                             void *arg);
 
 #endif

@@ -111,28 +111,27 @@ static int get_qy(struct prov_key *key, OSSL_PARAM *p)
                                 : get_from_public(key, p);
 }
 
-static const struct key_param ec_params[] = {
-    { OSSL_PKEY_PARAM_BITS, get_bits },
-    { OSSL_PKEY_PARAM_SECURITY_BITS, get_security_bits },
-    { OSSL_PKEY_PARAM_MAX_SIZE, get_max_size },
-    { OSSL_PKEY_PARAM_GROUP_NAME, get_group },
-    { OSSL_PKEY_PARAM_DEFAULT_DIGEST, get_default_digest },
-    { OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, get_encoded_pub },
-    { OSSL_PKEY_PARAM_PUB_KEY, get_pub },
-    { OSSL_PKEY_PARAM_EC_PUB_X, get_qx },
-    { OSSL_PKEY_PARAM_EC_PUB_Y, get_qy },
-    { OSSL_PKEY_PARAM_EC_ENCODING, get_encoding },
-    { OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, get_point_format },
-    { OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, get_zero },
-    { OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, get_zero },
-    { NULL, NULL }
-};
+static const struct key_param ec_params[] = { { OSSL_PKEY_PARAM_BITS, get_bits },
+                                              { OSSL_PKEY_PARAM_SECURITY_BITS, get_security_bits },
+                                              { OSSL_PKEY_PARAM_MAX_SIZE, get_max_size },
+                                              { OSSL_PKEY_PARAM_GROUP_NAME, get_group },
+                                              { OSSL_PKEY_PARAM_DEFAULT_DIGEST, get_default_digest },
+                                              { OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, get_encoded_pub },
+                                              { OSSL_PKEY_PARAM_PUB_KEY, get_pub },
+                                              { OSSL_PKEY_PARAM_EC_PUB_X, get_qx },
+                                              { OSSL_PKEY_PARAM_EC_PUB_Y, get_qy },
+                                              { OSSL_PKEY_PARAM_EC_ENCODING, get_encoding },
+                                              { OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                                get_point_format },
+                                              { OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, get_zero },
+                                              { OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, get_zero },
+                                              { NULL, NULL } };
 
-static const char *const ec_forwarded[] = { OSSL_PKEY_PARAM_EC_FIELD_TYPE, OSSL_PKEY_PARAM_EC_P,
-                                            OSSL_PKEY_PARAM_EC_A,          OSSL_PKEY_PARAM_EC_B,
-                                            OSSL_PKEY_PARAM_EC_GENERATOR,  OSSL_PKEY_PARAM_EC_ORDER,
-                                            OSSL_PKEY_PARAM_EC_COFACTOR,   OSSL_PKEY_PARAM_EC_SEED,
-                                            NULL };
+static const char *const ec_forwarded[] = {
+    OSSL_PKEY_PARAM_EC_FIELD_TYPE, OSSL_PKEY_PARAM_EC_P,         OSSL_PKEY_PARAM_EC_A,
+    OSSL_PKEY_PARAM_EC_B,          OSSL_PKEY_PARAM_EC_GENERATOR, OSSL_PKEY_PARAM_EC_ORDER,
+    OSSL_PKEY_PARAM_EC_COFACTOR,   OSSL_PKEY_PARAM_EC_SEED,      NULL
+};
 static const char *const ec_private[] = { OSSL_PKEY_PARAM_PRIV_KEY, NULL };
 
 /* ---- import, export ------------------------------------------------------------------------------------ */
@@ -157,7 +156,8 @@ static bool is_explicit(const OSSL_PARAM params[])
     const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_EC_ENCODING);
     char encoding[32];
 
-    return p != NULL && (!text_of(p, encoding, sizeof(encoding)) || strcmp(encoding, OSSL_PKEY_EC_ENCODING_GROUP) != 0);
+    return p != NULL &&
+           (!text_of(p, encoding, sizeof(encoding)) || strcmp(encoding, OSSL_PKEY_EC_ENCODING_GROUP) != 0);
 }
 
 static const struct hsm_curve_info *curve_of(const OSSL_PARAM params[])
@@ -193,7 +193,8 @@ static int ec_import(struct prov_key *key, const OSSL_PARAM params[])
     key->kind = (struct hsm_key_kind){ HSM_KEY_EC, curve->curve, curve->bits };
     if (p == NULL)
         return 1;
-    return OSSL_PARAM_get_octet_string_ptr(p, &point, &len) && set_point(key, (struct hsm_bytes){ point, len });
+    return OSSL_PARAM_get_octet_string_ptr(p, &point, &len) &&
+           set_point(key, (struct hsm_bytes){ point, len });
 }
 
 static OSSL_PARAM *ec_export(struct prov_key *key, int selection)
@@ -204,9 +205,11 @@ static OSSL_PARAM *ec_export(struct prov_key *key, int selection)
 
     if (!has_params(key) || (bld = OSSL_PARAM_BLD_new()) == NULL)
         return NULL;
-    ok = OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, hsm_curve_info(key->kind.curve)->group_name, 0);
+    ok = OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME,
+                                         hsm_curve_info(key->kind.curve)->group_name, 0);
     if (ok && key->has_pub && (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0)
-        ok = OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, key->pub.point.ptr, key->pub.point.len);
+        ok = OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, key->pub.point.ptr,
+                                              key->pub.point.len);
     if (ok)
         params = OSSL_PARAM_BLD_to_param(bld);
     OSSL_PARAM_BLD_free(bld);
@@ -249,22 +252,21 @@ static void *ec_gen_init(void *provctx, int selection, const OSSL_PARAM params[]
 static OSSL_FUNC_keymgmt_gen_settable_params_fn ec_gen_settable_params;
 static const OSSL_PARAM *ec_gen_settable_params(void *genctx, void *provctx)
 {
-    static const OSSL_PARAM table[] = {
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, NULL),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, NULL, 0),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_FIELD_TYPE, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_P, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_A, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_B, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_GENERATOR, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_ORDER, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_COFACTOR, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_SEED, NULL, 0),
-        KEYMGMT_GEN_OWN_PARAMS,
-        OSSL_PARAM_END
-    };
+    static const OSSL_PARAM table[] = { OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
+                                        OSSL_PARAM_int(OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, NULL),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                                               NULL, 0),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_FIELD_TYPE, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_P, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_A, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_B, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_GENERATOR, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_ORDER, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_COFACTOR, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_SEED, NULL, 0),
+                                        KEYMGMT_GEN_OWN_PARAMS,
+                                        OSSL_PARAM_END };
 
     return table;
 }
@@ -272,31 +274,30 @@ static const OSSL_PARAM *ec_gen_settable_params(void *genctx, void *provctx)
 static OSSL_FUNC_keymgmt_gettable_params_fn ec_gettable_params;
 static const OSSL_PARAM *ec_gettable_params(void *provctx)
 {
-    static const OSSL_PARAM table[] = {
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_DEFAULT_DIGEST, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_PUB_X, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_PUB_Y, NULL, 0),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, NULL, 0),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, NULL),
-        OSSL_PARAM_int(OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, NULL),
-        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_FIELD_TYPE, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_P, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_A, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_B, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_GENERATOR, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_ORDER, NULL, 0),
-        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_COFACTOR, NULL, 0),
-        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_SEED, NULL, 0),
-        OSSL_PARAM_utf8_string(PROV_PARAM_URI, NULL, 0),
-        OSSL_PARAM_END
-    };
+    static const OSSL_PARAM table[] = { OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL),
+                                        OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),
+                                        OSSL_PARAM_int(OSSL_PKEY_PARAM_MAX_SIZE, NULL),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_DEFAULT_DIGEST, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_PUB_X, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_PUB_Y, NULL, 0),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                                               NULL, 0),
+                                        OSSL_PARAM_int(OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, NULL),
+                                        OSSL_PARAM_int(OSSL_PKEY_PARAM_USE_COFACTOR_ECDH, NULL),
+                                        OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_FIELD_TYPE, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_P, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_A, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_B, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_GENERATOR, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_ORDER, NULL, 0),
+                                        OSSL_PARAM_BN(OSSL_PKEY_PARAM_EC_COFACTOR, NULL, 0),
+                                        OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_EC_SEED, NULL, 0),
+                                        OSSL_PARAM_utf8_string(PROV_PARAM_URI, NULL, 0),
+                                        OSSL_PARAM_END };
 
     return table;
 }
@@ -309,7 +310,8 @@ static const OSSL_PARAM *ec_types(int selection)
                                              OSSL_PARAM_END };
     static const OSSL_PARAM public_key[] = { OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
                                              OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
-                                             OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0), OSSL_PARAM_END };
+                                             OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0),
+                                             OSSL_PARAM_END };
 
     return (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0 ? public_key : parameters;
 }

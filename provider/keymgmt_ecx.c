@@ -43,7 +43,8 @@ static int get_security_bits(struct prov_key *key, OSSL_PARAM *p)
 /* A signature, or for X25519 and X448 a shared secret, which is as long as a public key. */
 static int get_max_size(struct prov_key *key, OSSL_PARAM *p)
 {
-    return OSSL_PARAM_set_size_t(p, can_sign(key) ? hsm_kind_signature_max(&key->kind) : public_len(key->type));
+    return OSSL_PARAM_set_size_t(p,
+                                 can_sign(key) ? hsm_kind_signature_max(&key->kind) : public_len(key->type));
 }
 
 /* Empty: the message is signed as it is, and no digest may be named. */
@@ -100,9 +101,11 @@ static OSSL_PARAM *ecx_export(struct prov_key *key, int selection)
     OSSL_PARAM_BLD *bld;
     OSSL_PARAM *params = NULL;
 
-    if (!key->has_pub || (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0 || (bld = OSSL_PARAM_BLD_new()) == NULL)
+    if (!key->has_pub || (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0 ||
+        (bld = OSSL_PARAM_BLD_new()) == NULL)
         return NULL;
-    if (OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, key->pub.point.ptr, key->pub.point.len))
+    if (OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, key->pub.point.ptr,
+                                         key->pub.point.len))
         params = OSSL_PARAM_BLD_to_param(bld);
     OSSL_PARAM_BLD_free(bld);
     return params;
@@ -158,13 +161,14 @@ static const OSSL_PARAM *x_gettable_params(void *provctx)
 static OSSL_FUNC_keymgmt_import_types_fn ecx_types;
 static const OSSL_PARAM *ecx_types(int selection)
 {
-    static const OSSL_PARAM public_key[] = { OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0), OSSL_PARAM_END };
+    static const OSSL_PARAM public_key[] = { OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, NULL, 0),
+                                             OSSL_PARAM_END };
 
     return (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0 ? public_key : NULL;
 }
 
-/* Everything per type: the four functions that must know it, and the table. A key exchange with an Ed key, or a signature
- * with an X key, has no name. */
+/* Everything per type: the four functions that must know it, and the table. A key exchange with an Ed key, or
+ * a signature with an X key, has no name. */
 #define ECX_TYPE(prefix, TYPE, gettable, OPERATION, operation_name)                                          \
     static OSSL_FUNC_keymgmt_new_fn prefix##_new;                                                            \
     static void *prefix##_new(void *provctx)                                                                 \

@@ -85,20 +85,25 @@ static const struct key_param rsa_params[] = { { OSSL_PKEY_PARAM_BITS, get_bits 
                                                { OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, get_restriction },
                                                { NULL, NULL } };
 static const char *const rsa_forwarded[] = { NULL };
-static const char *const rsa_private[] = { OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
-                                           OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
-                                           OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+static const char *const rsa_private[] = { OSSL_PKEY_PARAM_RSA_D,
+                                           OSSL_PKEY_PARAM_RSA_FACTOR1,
+                                           OSSL_PKEY_PARAM_RSA_FACTOR2,
+                                           OSSL_PKEY_PARAM_RSA_EXPONENT1,
+                                           OSSL_PKEY_PARAM_RSA_EXPONENT2,
+                                           OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
                                            NULL };
 
 /* ---- import, export ------------------------------------------------------------------------------------ */
 
 enum { RSA_NUMBER_MAX = 512 };
 
-static bool number_of(const OSSL_PARAM params[], const char *name, uint8_t buf[RSA_NUMBER_MAX], struct hsm_bytes *number)
+static bool number_of(const OSSL_PARAM params[], const char *name, uint8_t buf[RSA_NUMBER_MAX],
+                      struct hsm_bytes *number)
 {
     const OSSL_PARAM *p = OSSL_PARAM_locate_const(params, name);
     BIGNUM *bn = NULL;
-    bool ok = p != NULL && OSSL_PARAM_get_BN(p, &bn) && BN_num_bytes(bn) > 0 && BN_num_bytes(bn) <= RSA_NUMBER_MAX;
+    bool ok =
+        p != NULL && OSSL_PARAM_get_BN(p, &bn) && BN_num_bytes(bn) > 0 && BN_num_bytes(bn) <= RSA_NUMBER_MAX;
 
     if (ok)
         *number = (struct hsm_bytes){ buf, (size_t)BN_bn2bin(bn, buf) };
@@ -112,8 +117,8 @@ static int import_plain(struct prov_key *key, const OSSL_PARAM params[])
     uint8_t n[RSA_NUMBER_MAX], e[RSA_NUMBER_MAX], spki[2 * RSA_NUMBER_MAX + 64];
     struct hsm_buf buf = { .ptr = spki, .cap = sizeof(spki) };
 
-    if (!number_of(params, OSSL_PKEY_PARAM_RSA_N, n, &pub.n) || !number_of(params, OSSL_PKEY_PARAM_RSA_E, e, &pub.e) ||
-        hsm_pubkey_encode(&pub, &buf) != HSM_OK)
+    if (!number_of(params, OSSL_PKEY_PARAM_RSA_N, n, &pub.n) ||
+        !number_of(params, OSSL_PKEY_PARAM_RSA_E, e, &pub.e) || hsm_pubkey_encode(&pub, &buf) != HSM_OK)
         return 0;
     return prov_key_set_spki(key, (struct hsm_bytes){ spki, buf.len }) == HSM_OK;
 }
@@ -176,7 +181,8 @@ static OSSL_PARAM *rsa_export(struct prov_key *key, int selection)
         return NULL;
     if (!is_restricted(key))
         return export_plain(key);
-    if (prov_key_public(key) == NULL || EVP_PKEY_todata(prov_key_public(key), EVP_PKEY_PUBLIC_KEY, &params) <= 0)
+    if (prov_key_public(key) == NULL ||
+        EVP_PKEY_todata(prov_key_public(key), EVP_PKEY_PUBLIC_KEY, &params) <= 0)
         return NULL;
     return params;
 }
@@ -260,7 +266,8 @@ static const OSSL_PARAM *pss_gen_settable_params(void *genctx, void *provctx)
     return table;
 }
 
-#define RSA_PUBLIC OSSL_PARAM_BN(OSSL_PKEY_PARAM_RSA_N, NULL, 0), OSSL_PARAM_BN(OSSL_PKEY_PARAM_RSA_E, NULL, 0)
+#define RSA_PUBLIC                                                                                           \
+    OSSL_PARAM_BN(OSSL_PKEY_PARAM_RSA_N, NULL, 0), OSSL_PARAM_BN(OSSL_PKEY_PARAM_RSA_E, NULL, 0)
 
 #define RSA_GETTABLE                                                                                         \
     OSSL_PARAM_int(OSSL_PKEY_PARAM_BITS, NULL), OSSL_PARAM_int(OSSL_PKEY_PARAM_SECURITY_BITS, NULL),         \
@@ -312,26 +319,28 @@ static const char *rsa_query_operation_name(int operation_id)
 #define RSA_FUNCTIONS(prefix)                                                                                \
     {                                                                                                        \
         { OSSL_FUNC_KEYMGMT_NEW, (void (*)(void))prefix##_new },                                             \
-        { OSSL_FUNC_KEYMGMT_GEN_INIT, (void (*)(void))prefix##_gen_init },                                   \
-        { OSSL_FUNC_KEYMGMT_GEN_SET_TEMPLATE, (void (*)(void))keymgmt_gen_set_template },                    \
-        { OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, (void (*)(void))keymgmt_gen_set_params },                        \
-        { OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, (void (*)(void))prefix##_gen_settable_params },             \
-        { OSSL_FUNC_KEYMGMT_GEN, (void (*)(void))keymgmt_gen },                                              \
-        { OSSL_FUNC_KEYMGMT_GEN_CLEANUP, (void (*)(void))keymgmt_gen_cleanup },                              \
-        { OSSL_FUNC_KEYMGMT_LOAD, (void (*)(void))prefix##_load },                                           \
-        { OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))keymgmt_free },                                            \
-        { OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))keymgmt_get_params },                                \
-        { OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))prefix##_gettable_params },                     \
-        { OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))rsa_query_operation_name },                \
-        { OSSL_FUNC_KEYMGMT_HAS, (void (*)(void))keymgmt_has },                                              \
-        { OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))keymgmt_validate },                                    \
-        { OSSL_FUNC_KEYMGMT_MATCH, (void (*)(void))keymgmt_match },                                          \
-        { OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))keymgmt_import },                                        \
-        { OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))prefix##_types },                                  \
-        { OSSL_FUNC_KEYMGMT_EXPORT, (void (*)(void))keymgmt_export },                                        \
-        { OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))prefix##_types },                                  \
-        { OSSL_FUNC_KEYMGMT_DUP, (void (*)(void))keymgmt_dup },                                              \
-        { 0, NULL }                                                                                          \
+            { OSSL_FUNC_KEYMGMT_GEN_INIT, (void (*)(void))prefix##_gen_init },                               \
+            { OSSL_FUNC_KEYMGMT_GEN_SET_TEMPLATE, (void (*)(void))keymgmt_gen_set_template },                \
+            { OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, (void (*)(void))keymgmt_gen_set_params },                    \
+            { OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, (void (*)(void))prefix##_gen_settable_params },         \
+            { OSSL_FUNC_KEYMGMT_GEN, (void (*)(void))keymgmt_gen },                                          \
+            { OSSL_FUNC_KEYMGMT_GEN_CLEANUP, (void (*)(void))keymgmt_gen_cleanup },                          \
+            { OSSL_FUNC_KEYMGMT_LOAD, (void (*)(void))prefix##_load },                                       \
+            { OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))keymgmt_free },                                        \
+            { OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))keymgmt_get_params },                            \
+            { OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))prefix##_gettable_params },                 \
+            { OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))rsa_query_operation_name },            \
+            { OSSL_FUNC_KEYMGMT_HAS, (void (*)(void))keymgmt_has },                                          \
+            { OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))keymgmt_validate },                                \
+            { OSSL_FUNC_KEYMGMT_MATCH, (void (*)(void))keymgmt_match },                                      \
+            { OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))keymgmt_import },                                    \
+            { OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))prefix##_types },                              \
+            { OSSL_FUNC_KEYMGMT_EXPORT, (void (*)(void))keymgmt_export },                                    \
+            { OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))prefix##_types },                              \
+            { OSSL_FUNC_KEYMGMT_DUP, (void (*)(void))keymgmt_dup },                                          \
+        {                                                                                                    \
+            0, NULL                                                                                          \
+        }                                                                                                    \
     }
 
 const OSSL_DISPATCH prov_rsa_keymgmt_functions[] = RSA_FUNCTIONS(rsa);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Are we preferred? An application that lists hsm first, or sets `default_properties = ?provider=hsm`, sends us the keys it
- * makes for one handshake as well as those it wants kept. Only its own library context can tell.
+ * Are we preferred? An application that lists hsm first, or sets `default_properties = ?provider=hsm`, sends
+ * us the keys it makes for one handshake as well as those it wants kept. Only its own library context can
+ * tell.
  */
 #include <dlfcn.h>
 
@@ -11,15 +12,16 @@
 #include "keymgmt.h"
 
 /*
- * A program with a libcrypto of its own (statically linked, or of another major version) hands us a library context that
- * our libcrypto must not touch. Its upcalls then lie in another image than the functions we are linked with.
+ * A program with a libcrypto of its own (statically linked, or of another major version) hands us a library
+ * context that our libcrypto must not touch. Its upcalls then lie in another image than the functions we are
+ * linked with.
  */
 static bool same_libcrypto(const struct prov_ctx *prov)
 {
     Dl_info theirs, ours;
 
-    return dladdr((void *)prov->up.get_libctx, &theirs) != 0 && dladdr((void *)OSSL_PROVIDER_do_all, &ours) != 0 &&
-           theirs.dli_fbase == ours.dli_fbase;
+    return dladdr((void *)prov->up.get_libctx, &theirs) != 0 &&
+           dladdr((void *)OSSL_PROVIDER_do_all, &ours) != 0 && theirs.dli_fbase == ours.dli_fbase;
 }
 
 bool prov_is_preferred(struct prov_ctx *prov, const char *keytype)

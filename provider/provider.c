@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* OSSL_provider_init, the constant tables, teardown. No global state, and no I/O but for configuration files. */
+/* OSSL_provider_init, the constant tables, teardown. No global state, and no I/O but for configuration files.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,19 +12,20 @@
 #include "keymgmt.h"
 
 /* Names and aliases of the default provider: EVP_PKEY_get_id(), EVP_PKEY_is_a() and libssl decide by them. */
-#define NAMES_RSA "RSA:rsaEncryption:1.2.840.113549.1.1.1"
+#define NAMES_RSA     "RSA:rsaEncryption:1.2.840.113549.1.1.1"
 #define NAMES_RSA_PSS "RSA-PSS:RSASSA-PSS:1.2.840.113549.1.1.10"
-#define NAMES_EC "EC:id-ecPublicKey:1.2.840.10045.2.1"
+#define NAMES_EC      "EC:id-ecPublicKey:1.2.840.10045.2.1"
 #define NAMES_ED25519 "ED25519:1.3.101.112"
-#define NAMES_ED448 "ED448:1.3.101.113"
-#define NAMES_X25519 "X25519:1.3.101.110"
-#define NAMES_X448 "X448:1.3.101.111"
+#define NAMES_ED448   "ED448:1.3.101.113"
+#define NAMES_X25519  "X25519:1.3.101.110"
+#define NAMES_X448    "X448:1.3.101.111"
 
-#define PROPERTY "provider=hsm"
-#define PROPERTY_DER "provider=hsm,input=der,structure=hsm-reference"
-#define PROPERTY_TO_PEM "provider=hsm,output=pem,structure=PrivateKeyInfo"
-#define PROPERTY_TO_PEM_EC "provider=hsm,output=pem,structure=type-specific" /* what `openssl ec` asks for */
-#define PROPERTY_TO_DER "provider=hsm,output=der,structure=hsm-reference"
+#define PROPERTY           "provider=hsm"
+#define PROPERTY_DER       "provider=hsm,input=der,structure=hsm-reference"
+#define PROPERTY_TO_PEM    "provider=hsm,output=pem,structure=PrivateKeyInfo"
+#define PROPERTY_TO_PEM_EC "provider=hsm,output=pem,structure=type-specific" /* what `openssl ec` asks for   \
+                                                                              */
+#define PROPERTY_TO_DER  "provider=hsm,output=der,structure=hsm-reference"
 #define PROPERTY_TO_TEXT "provider=hsm,output=text"
 
 static const OSSL_ALGORITHM keymgmt_table[] = {
@@ -59,24 +61,24 @@ static const OSSL_ALGORITHM decoder_table[] = {
 
 #define ENCODERS(names)                                                                                      \
     { names, PROPERTY_TO_PEM, prov_pem_encoder_functions, "key reference as PEM" },                          \
-    { names, PROPERTY_TO_DER, prov_der_encoder_functions, "key reference as DER" },                          \
-    { names, PROPERTY_TO_TEXT, prov_text_encoder_functions, "key reference as text" }
+        { names, PROPERTY_TO_DER, prov_der_encoder_functions, "key reference as DER" },                      \
+    {                                                                                                        \
+        names, PROPERTY_TO_TEXT, prov_text_encoder_functions, "key reference as text"                        \
+    }
 
-static const OSSL_ALGORITHM encoder_table[] = {
-    ENCODERS(NAMES_RSA),
-    ENCODERS(NAMES_RSA_PSS),
-    ENCODERS(NAMES_EC),
-    { NAMES_EC, PROPERTY_TO_PEM_EC, prov_pem_encoder_functions, "key reference as PEM" },
-    ENCODERS(NAMES_ED25519),
-    ENCODERS(NAMES_ED448),
-    ENCODERS(NAMES_X25519),
-    ENCODERS(NAMES_X448),
-    { NULL, NULL, NULL, NULL }
-};
+static const OSSL_ALGORITHM encoder_table[] = { ENCODERS(NAMES_RSA),
+                                                ENCODERS(NAMES_RSA_PSS),
+                                                ENCODERS(NAMES_EC),
+                                                { NAMES_EC, PROPERTY_TO_PEM_EC, prov_pem_encoder_functions,
+                                                  "key reference as PEM" },
+                                                ENCODERS(NAMES_ED25519),
+                                                ENCODERS(NAMES_ED448),
+                                                ENCODERS(NAMES_X25519),
+                                                ENCODERS(NAMES_X448),
+                                                { NULL, NULL, NULL, NULL } };
 
 static const OSSL_ALGORITHM store_table[] = {
-    { "hsm", PROPERTY, prov_store_functions, "objects of a token by URI" },
-    { NULL, NULL, NULL, NULL }
+    { "hsm", PROPERTY, prov_store_functions, "objects of a token by URI" }, { NULL, NULL, NULL, NULL }
 };
 
 /* Scheme names are not split at ':' as other names are: one entry each. */
@@ -126,7 +128,8 @@ static int get_params(void *provctx, OSSL_PARAM params[])
 
     if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_NAME)) != NULL && !OSSL_PARAM_set_utf8_ptr(p, "hsm"))
         return 0;
-    if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_VERSION)) != NULL && !OSSL_PARAM_set_utf8_ptr(p, HSM_VERSION))
+    if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_VERSION)) != NULL &&
+        !OSSL_PARAM_set_utf8_ptr(p, HSM_VERSION))
         return 0;
     if ((p = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_BUILDINFO)) != NULL &&
         !OSSL_PARAM_set_utf8_ptr(p, "hsm " HSM_VERSION " for OpenSSL " OPENSSL_VERSION_STR))
@@ -224,7 +227,8 @@ static unsigned core_version(struct prov_ctx *prov)
 }
 
 OSSL_provider_init_fn OSSL_provider_init;
-__attribute__((visibility("default"))) int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
+__attribute__((visibility("default"))) int OSSL_provider_init(const OSSL_CORE_HANDLE *handle,
+                                                              const OSSL_DISPATCH *in,
                                                               const OSSL_DISPATCH **out, void **provctx)
 {
     struct prov_ctx *prov = calloc(1, sizeof(*prov));

@@ -66,7 +66,8 @@ static const char *word_text(const struct word *words, int value)
     return NULL;
 }
 
-/* A parameter that comes as a number from C programs, and as a word or a number in text from command lines. */
+/* A parameter that comes as a number from C programs, and as a word or a number in text from command lines.
+ */
 static bool read_word(const OSSL_PARAM *p, const struct word *words, int *value)
 {
     char text[SIG_NAME_MAX], *end = NULL;

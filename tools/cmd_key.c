@@ -66,7 +66,8 @@ static hsm_status show_object(struct tool *t, struct hsm_token *tok, const struc
     return out_record(t, record);
 }
 
-/* What was made: the whole record with --json, else the URI, which is what a script or a person needs next. */
+/* What was made: the whole record with --json, else the URI, which is what a script or a person needs next.
+ */
 static hsm_status report_new_key(struct tool *t, struct hsm_token *tok, const struct hsm_uri *name)
 {
     struct hsm_uri uri = *name;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * What the files of `hsmctl doctor` share. A check is one small function; the table in cmd_doctor.c gives it its
- * name, its place in the order and the facts it builds on. It reports with doctor_say(), as often as it likes.
+ * What the files of `hsmctl doctor` share. A check is one small function; the table in cmd_doctor.c gives it
+ * its name, its place in the order and the facts it builds on. It reports with doctor_say(), as often as it
+ * likes.
  */
 #ifndef HSMCTL_DOCTOR_H
 #define HSMCTL_DOCTOR_H
@@ -31,10 +32,10 @@ struct doctor {
     struct tool *t;
     struct json_object *results;
     size_t warned, failed;
-    const char *check;    /* name of the check that is running */
-    int report_fd;        /* in a child: results go to the parent through this pipe; else -1 */
-    unsigned facts;       /* HAVE_* */
-    char path[PATH_MAX];  /* the openssl.cnf that is examined */
+    const char *check;   /* name of the check that is running */
+    int report_fd;       /* in a child: results go to the parent through this pipe; else -1 */
+    unsigned facts;      /* HAVE_* */
+    char path[PATH_MAX]; /* the openssl.cnf that is examined */
     char *text;
     CONF *conf;
     const char *init, *providers, *name, *section; /* in conf's memory */
@@ -48,8 +49,8 @@ void doctor_say(struct doctor *d, enum verdict verdict, const char *remedy, cons
 /** Run @p fn in a forked child, under a time limit: what it says is said here, and so is its crash. */
 void doctor_in_child(struct doctor *d, void (*fn)(struct doctor *d));
 
-/** Value of exactly this key in exactly this section (no fall-back to the unnamed section), or NULL. What stands
- *  before a dot is no part of the key, as in libcrypto. */
+/** Value of exactly this key in exactly this section (no fall-back to the unnamed section), or NULL. What
+ * stands before a dot is no part of the key, as in libcrypto. */
 const char *doctor_get(const struct doctor *d, const char *section, const char *key);
 /** The oldest entry of OpenSSL's error queue, the cause of the others, as text; the queue is emptied. */
 const char *doctor_openssl_error(char *out, size_t out_len);

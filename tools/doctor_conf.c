@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hsmctl doctor, first part: the file, and the way from openssl_conf to our section. libcrypto swallows most of
- * these faults, so nobody else reports them. */
+/* hsmctl doctor, first part: the file, and the way from openssl_conf to our section. libcrypto swallows most
+ * of these faults, so nobody else reports them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

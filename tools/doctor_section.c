@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hsmctl doctor, second part: the keys and values of our section, and what else in openssl.cnf bears on us. */
+/* hsmctl doctor, second part: the keys and values of our section, and what else in openssl.cnf bears on us.
+ */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>

@@ -6,7 +6,8 @@
 #include "tool.h"
 
 /**
- * A private key file in any form the default provider reads: PEM or DER, PKCS#8 or traditional, encrypted too.
+ * A private key file in any form the default provider reads: PEM or DER, PKCS#8 or traditional, encrypted
+ * too.
  * @param path   file, "-" for standard input
  * @param pkcs8  out: DER PrivateKeyInfo in locked memory; tool_buf_free() it
  */

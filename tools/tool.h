@@ -110,7 +110,8 @@ HSM_MUST_USE hsm_status tool_pin(struct tool *t, const char *source, enum hsm_ro
  * Draw a machine PIN and write it, synced, where --pin-file or `pin-source = file:` says.
  * @param replace  the file may exist; the old one stays until pin_file_commit()
  */
-HSM_MUST_USE hsm_status pin_file_begin(struct tool *t, bool replace, struct pin_file *pf, struct hsm_buf *pin);
+HSM_MUST_USE hsm_status pin_file_begin(struct tool *t, bool replace, struct pin_file *pf,
+                                       struct hsm_buf *pin);
 HSM_MUST_USE hsm_status pin_file_commit(struct pin_file *pf);
 void pin_file_abort(struct pin_file *pf);
 /** A PIN a person can copy from paper: 125 random bits as XXXXX-XXXXX-XXXXX-XXXXX-XXXXX, no NUL. */
@@ -126,7 +127,8 @@ HSM_MUST_USE hsm_status prompt_secret(const char *question, struct hsm_buf *secr
 hsm_prompt_fn prompt_pin;
 /** y/N on the terminal. HSM_ERR_ARGUMENT if there is none: then --yes is needed. */
 HSM_MUST_USE hsm_status prompt_confirm(const char *question, bool *yes);
-/** Keep SIGINT, SIGTERM, SIGHUP waiting while two things must happen together; undone by signals_release(). */
+/** Keep SIGINT, SIGTERM, SIGHUP waiting while two things must happen together; undone by signals_release().
+ */
 void signals_hold(void);
 void signals_release(void);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * A strict DER reader and writer over the caller's memory: definite lengths, minimal length octets, single-byte tags.
- * Pure. Source: ITU-T X.690 (02/2021) sections 8 and 10.
+ * A strict DER reader and writer over the caller's memory: definite lengths, minimal length octets,
+ * single-byte tags. Pure. Source: ITU-T X.690 (02/2021) sections 8 and 10.
  */
 #ifndef HSM_DER_H
 #define HSM_DER_H
@@ -19,14 +19,16 @@ enum {
     DER_CONTEXT_0 = 0xa0 /* [0], constructed */
 };
 
-/** Take one element with tag @p tag off the front of @p in. @return false (and @p in unchanged) if it is not there */
+/** Take one element with tag @p tag off the front of @p in. @return false (and @p in unchanged) if it is not
+ * there */
 bool der_take(struct hsm_bytes *in, uint8_t tag, struct hsm_bytes *content);
 /** Take any one element, header included. */
 bool der_take_any(struct hsm_bytes *in, uint8_t *tag, struct hsm_bytes *whole);
 /** Take a non-negative INTEGER as its big-endian octets without the leading zero. */
 bool der_take_uint(struct hsm_bytes *in, struct hsm_bytes *value);
 
-/** A writer that fills from the end of @p buf towards its front, so that lengths are known when headers are written. */
+/** A writer that fills from the end of @p buf towards its front, so that lengths are known when headers are
+ * written. */
 struct der_writer {
     uint8_t *start, *pos, *end;
     bool full; /* something did not fit; everything after is ignored */

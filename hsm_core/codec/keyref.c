@@ -28,7 +28,8 @@ bool hsm_keyref_probe(struct hsm_bytes der)
 
 static hsm_status bad(const char *what)
 {
-    return hsm_fail(HSM_ERR_REFERENCE, "key reference is damaged: %s; write it anew with `hsmctl key ref NAME`", what);
+    return hsm_fail(HSM_ERR_REFERENCE,
+                    "key reference is damaged: %s; write it anew with `hsmctl key ref NAME`", what);
 }
 
 hsm_status hsm_keyref_decode(struct hsm_bytes der, struct hsm_keyref *ref)
@@ -43,7 +44,8 @@ hsm_status hsm_keyref_decode(struct hsm_bytes der, struct hsm_keyref *ref)
     if (!der_take_uint(&seq, &version))
         return bad("no version");
     if (!is_version_1(version))
-        return hsm_fail(HSM_ERR_REFERENCE, "key reference has a newer version than this program knows; update hsm");
+        return hsm_fail(HSM_ERR_REFERENCE,
+                        "key reference has a newer version than this program knows; update hsm");
     if (!der_take(&seq, DER_UTF8_STRING, &ref->uri) || !has_scheme(ref->uri) || !hsm_utf8_valid(ref->uri))
         return bad("no hsm: URI in UTF-8");
     if (seq.len == 0)

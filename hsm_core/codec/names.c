@@ -15,7 +15,8 @@ static const struct type_info {
     unsigned usages;
 } types[] = {
     { HSM_KEY_RSA, "rsa:", 0,
-      HSM_USAGE_SIGN | HSM_USAGE_DECRYPT | HSM_USAGE_UNWRAP | HSM_USAGE_VERIFY | HSM_USAGE_ENCRYPT | HSM_USAGE_WRAP },
+      HSM_USAGE_SIGN | HSM_USAGE_DECRYPT | HSM_USAGE_UNWRAP | HSM_USAGE_VERIFY | HSM_USAGE_ENCRYPT |
+          HSM_USAGE_WRAP },
     { HSM_KEY_RSA_PSS, "rsa-pss:", 0, HSM_USAGE_SIGN | HSM_USAGE_VERIFY },
     { HSM_KEY_EC, "ec:", 0, HSM_USAGE_SIGN | HSM_USAGE_VERIFY | HSM_USAGE_DERIVE },
     { HSM_KEY_ED25519, "ed25519", 256, HSM_USAGE_SIGN | HSM_USAGE_VERIFY },
@@ -37,13 +38,13 @@ static const struct hash_info {
     const char *name; /* the default provider's */
     size_t len;
 } hashes[HSM_HASH_COUNT] = {
-    [HSM_HASH_MD5_SHA1] = { "MD5-SHA1", 36 },        [HSM_HASH_MD5] = { "MD5", 16 },
-    [HSM_HASH_RIPEMD160] = { "RIPEMD-160", 20 },     [HSM_HASH_SHA1] = { "SHA1", 20 },
-    [HSM_HASH_SHA224] = { "SHA2-224", 28 },          [HSM_HASH_SHA256] = { "SHA2-256", 32 },
-    [HSM_HASH_SHA384] = { "SHA2-384", 48 },          [HSM_HASH_SHA512] = { "SHA2-512", 64 },
-    [HSM_HASH_SHA512_224] = { "SHA2-512/224", 28 },  [HSM_HASH_SHA512_256] = { "SHA2-512/256", 32 },
-    [HSM_HASH_SHA3_224] = { "SHA3-224", 28 },        [HSM_HASH_SHA3_256] = { "SHA3-256", 32 },
-    [HSM_HASH_SHA3_384] = { "SHA3-384", 48 },        [HSM_HASH_SHA3_512] = { "SHA3-512", 64 },
+    [HSM_HASH_MD5_SHA1] = { "MD5-SHA1", 36 },       [HSM_HASH_MD5] = { "MD5", 16 },
+    [HSM_HASH_RIPEMD160] = { "RIPEMD-160", 20 },    [HSM_HASH_SHA1] = { "SHA1", 20 },
+    [HSM_HASH_SHA224] = { "SHA2-224", 28 },         [HSM_HASH_SHA256] = { "SHA2-256", 32 },
+    [HSM_HASH_SHA384] = { "SHA2-384", 48 },         [HSM_HASH_SHA512] = { "SHA2-512", 64 },
+    [HSM_HASH_SHA512_224] = { "SHA2-512/224", 28 }, [HSM_HASH_SHA512_256] = { "SHA2-512/256", 32 },
+    [HSM_HASH_SHA3_224] = { "SHA3-224", 28 },       [HSM_HASH_SHA3_256] = { "SHA3-256", 32 },
+    [HSM_HASH_SHA3_384] = { "SHA3-384", 48 },       [HSM_HASH_SHA3_512] = { "SHA3-512", 64 },
 };
 
 static const struct type_info *type_info(enum hsm_key_type type)
@@ -64,8 +65,10 @@ static hsm_status parse_rsa_size(const struct type_info *info, const char *text,
     if (*text < '0' || *text > '9' || *end != '\0')
         return hsm_fail(HSM_ERR_KEY_TYPE, "RSA size '%.32s' is not a number: use 2048, 3072 or 4096", text);
     if (bits < 2048)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "RSA with %lu bits is refused: less than 112 bits of security "
-                                          "(NIST SP 800-131A); use 2048, 3072 or 4096", bits);
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "RSA with %lu bits is refused: less than 112 bits of security "
+                        "(NIST SP 800-131A); use 2048, 3072 or 4096",
+                        bits);
     if (bits > 4096 || bits % 8 != 0)
         return hsm_fail(HSM_ERR_KEY_TYPE, "RSA with %lu bits is not supported: use 2048, 3072 or 4096", bits);
     *kind = (struct hsm_key_kind){ info->type, HSM_CURVE_NONE, (unsigned)bits };
@@ -77,8 +80,10 @@ static hsm_status parse_curve(const char *text, struct hsm_key_kind *kind)
     const struct hsm_curve_info *curve = hsm_curve_by_name(text);
 
     if (curve == NULL)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "EC curve '%.32s' is not supported: use P-256, P-384, P-521, secp256k1, "
-                                          "brainpoolP256r1 or brainpoolP384r1", text);
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "EC curve '%.32s' is not supported: use P-256, P-384, P-521, secp256k1, "
+                        "brainpoolP256r1 or brainpoolP384r1",
+                        text);
     *kind = (struct hsm_key_kind){ HSM_KEY_EC, curve->curve, curve->bits };
     return HSM_OK;
 }
@@ -100,9 +105,11 @@ hsm_status hsm_kind_parse(const char *text, struct hsm_key_kind *kind)
             return types[i].type == HSM_KEY_EC ? parse_curve(text + len, kind)
                                                : parse_rsa_size(&types[i], text + len, kind);
     }
-    return hsm_fail(HSM_ERR_KEY_TYPE, "key type '%.32s' is not known: use ec:P-256, ec:P-384, ec:P-521, ec:secp256k1, "
-                                      "ec:brainpoolP256r1, ec:brainpoolP384r1, rsa:2048, rsa:3072, rsa:4096, "
-                                      "rsa-pss:2048, ed25519, ed448, x25519 or x448", text);
+    return hsm_fail(HSM_ERR_KEY_TYPE,
+                    "key type '%.32s' is not known: use ec:P-256, ec:P-384, ec:P-521, ec:secp256k1, "
+                    "ec:brainpoolP256r1, ec:brainpoolP384r1, rsa:2048, rsa:3072, rsa:4096, "
+                    "rsa-pss:2048, ed25519, ed448, x25519 or x448",
+                    text);
 }
 
 const char *hsm_kind_format(const struct hsm_key_kind *kind, char out[32])
@@ -199,8 +206,10 @@ hsm_status hsm_usage_parse(const char *text, unsigned *usage)
         size_t len = strcspn(text, ",");
 
         if ((bit = usage_bit(text, len)) == 0)
-            return hsm_fail(HSM_ERR_ARGUMENT, "key usage '%.*s' is not known: use a list of sign, verify, encrypt, "
-                                              "decrypt, derive, wrap, unwrap", len > 32 ? 32 : (int)len, text);
+            return hsm_fail(HSM_ERR_ARGUMENT,
+                            "key usage '%.*s' is not known: use a list of sign, verify, encrypt, "
+                            "decrypt, derive, wrap, unwrap",
+                            len > 32 ? 32 : (int)len, text);
         all |= bit;
         if (text[len] == '\0')
             break;

@@ -5,7 +5,10 @@
 
 #include "der.h"
 
-#define OID(...) { (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }) }
+#define OID(...)                                                                                             \
+    {                                                                                                        \
+        (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })                           \
+    }
 
 static const struct hsm_bytes oid_rsa = OID(0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01);
 static const struct hsm_bytes oid_rsa_pss = OID(0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a);
@@ -76,7 +79,8 @@ static hsm_status parse_raw(const struct raw_type *raw, struct hsm_bytes params,
                             struct hsm_pubkey *pub)
 {
     if (params.len != 0 || key.len != raw->len)
-        return hsm_fail(HSM_ERR_DATA, "malformed public key: wrong length or unexpected parameters (RFC 8410)");
+        return hsm_fail(HSM_ERR_DATA,
+                        "malformed public key: wrong length or unexpected parameters (RFC 8410)");
     pub->kind = raw->kind;
     pub->point = key;
     return HSM_OK;
@@ -121,7 +125,8 @@ static hsm_status parse_rsa(enum hsm_key_type type, struct hsm_bytes params, str
     struct hsm_bytes seq, null;
     unsigned bits;
 
-    if (type == HSM_KEY_RSA && params.len != 0 && (!der_take(&params, DER_NULL, &null) || null.len != 0 || params.len != 0))
+    if (type == HSM_KEY_RSA && params.len != 0 &&
+        (!der_take(&params, DER_NULL, &null) || null.len != 0 || params.len != 0))
         return hsm_fail(HSM_ERR_DATA, "malformed public key: RSA parameters are not NULL (RFC 3279)");
     if (!der_take(&key, DER_SEQUENCE, &seq) || key.len != 0 || !der_take_uint(&seq, &pub->n) ||
         !der_take_uint(&seq, &pub->e) || seq.len != 0)
@@ -159,8 +164,9 @@ hsm_status hsm_pubkey_parse(struct hsm_bytes spki, struct hsm_pubkey *pub)
     for (i = 0; i < COUNT(raw_types); i++)
         if (same(oid, raw_types[i].oid))
             return parse_raw(&raw_types[i], algorithm, key, pub);
-    return hsm_fail(HSM_ERR_KEY_TYPE, "public key of a type that is not supported: use RSA, EC, Ed25519, Ed448, "
-                                      "X25519 or X448");
+    return hsm_fail(HSM_ERR_KEY_TYPE,
+                    "public key of a type that is not supported: use RSA, EC, Ed25519, Ed448, "
+                    "X25519 or X448");
 }
 
 /* AlgorithmIdentifier and BIT STRING are written back to front, see struct der_writer. */

@@ -2,8 +2,8 @@
 /**
  * Configuration: key and value pairs from openssl.cnf, the environment or a command line, checked one by one.
  *
- * Known keys: token, tokens, token.NAME, pin-source, pin-source.NAME, log, log-level, alias-scheme. `activate`, `module`,
- * `identity` and `soft_load` belong to libcrypto and are accepted without effect.
+ * Known keys: token, tokens, token.NAME, pin-source, pin-source.NAME, log, log-level, alias-scheme.
+ * `activate`, `module`, `identity` and `soft_load` belong to libcrypto and are accepted without effect.
  */
 #ifndef HSM_CONFIG_H
 #define HSM_CONFIG_H
@@ -39,21 +39,23 @@ bool hsm_config_has(const struct hsm_config *cfg, const char *key);
 const char *hsm_config_get(const struct hsm_config *cfg, const char *key);
 /** Is this a key that hsm_config_set() takes? (`token.NAME` and `pin-source.NAME` included.) */
 bool hsm_config_key_known(const char *key);
-/** Known key number @p index, counting from 0, or NULL behind the last; without the NAME forms. For suggestions. */
+/** Known key number @p index, counting from 0, or NULL behind the last; without the NAME forms. For
+ * suggestions. */
 const char *hsm_config_known_key(size_t index);
 
 /**
  * Read the provider's own section of an openssl.cnf: openssl_conf -> providers -> hsm -> its section; failing
  * that, a section called hsm_sect.
- * @param path   file; NULL: the default file (OPENSSL_CONF, ignored in set-uid programs, else OPENSSLDIR/openssl.cnf)
+ * @param path   file; NULL: the default file (OPENSSL_CONF, ignored in set-uid programs, else
+ * OPENSSLDIR/openssl.cnf)
  * @param found  out, may be NULL: whether such a section exists. A missing file or section is HSM_OK.
  * @return HSM_ERR_CONFIG for an unknown key or a file that cannot be parsed
  */
 HSM_MUST_USE hsm_status hsm_config_load_file(struct hsm_config *cfg, const char *path, bool *found);
 
 /**
- * Apply HSM_TOKEN, HSM_PIN_SOURCE, HSM_LOG and HSM_LOG_LEVEL (never in a set-uid program), on top of all else,
- * then fill in the built-in default token if none is named, and resolve what depends on the environment
+ * Apply HSM_TOKEN, HSM_PIN_SOURCE, HSM_LOG and HSM_LOG_LEVEL (never in a set-uid program), on top of all
+ * else, then fill in the built-in default token if none is named, and resolve what depends on the environment
  * (`env:NAME` is read now, `cred:NAME` becomes a path), because programs wipe it before they sign.
  */
 HSM_MUST_USE hsm_status hsm_config_finish(struct hsm_config *cfg);

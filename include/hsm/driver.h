@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * What a token must offer. A driver is one constant table; what its token cannot do stays NULL and the core answers
- * HSM_ERR_UNSUPPORTED. See docs/DRIVER.md.
+ * What a token must offer. A driver is one constant table; what its token cannot do stays NULL and the core
+ * answers HSM_ERR_UNSUPPORTED. See docs/DRIVER.md.
  *
- * Rules: the core has checked arguments (pointers, label and id lengths, usage bits) before it calls. A call that
- * needs the user logged in returns HSM_ERR_PIN_REQUIRED when he is not; the core logs in and calls again. Calls are
- * serialised per token unless the driver says `concurrent`. After fork the core abandons the token: it calls
- * abandon(), never close(), in the child.
+ * Rules: the core has checked arguments (pointers, label and id lengths, usage bits) before it calls. A call
+ * that needs the user logged in returns HSM_ERR_PIN_REQUIRED when he is not; the core logs in and calls
+ * again. Calls are serialised per token unless the driver says `concurrent`. After fork the core abandons the
+ * token: it calls abandon(), never close(), in the child.
  */
 #ifndef HSM_DRIVER_H
 #define HSM_DRIVER_H
@@ -24,21 +24,22 @@ struct hsm_token {
 
 struct hsm_open_args {
     const struct hsm_token_spec *spec;
-    const char *name;                /* configured name, for error lines */
-    struct ossl_lib_ctx_st *libctx;  /* isolated, default provider; valid longer than the token */
+    const char *name;               /* configured name, for error lines */
+    struct ossl_lib_ctx_st *libctx; /* isolated, default provider; valid longer than the token */
 };
 
-typedef hsm_status hsm_key_op(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
-                              struct hsm_buf *out);
+typedef hsm_status hsm_key_op(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                              struct hsm_bytes in, struct hsm_buf *out);
 
 struct hsm_driver {
     const char *name;
     bool concurrent; /* calls on one token may come from several threads at once */
-    /** Does I/O. HSM_ERR_NO_TOKEN, _DENIED, _TOKEN_FORMAT, _TOKEN_VERSION ... with a line that says what to do. */
+    /** Does I/O. HSM_ERR_NO_TOKEN, _DENIED, _TOKEN_FORMAT, _TOKEN_VERSION ... with a line that says what to
+     * do. */
     hsm_status (*open)(const struct hsm_open_args *args, struct hsm_token **tok);
     void (*close)(struct hsm_token *tok);
-    /** In a forked child: wipe secrets, close descriptors without any protocol goodbye, touch nothing shared. Locks
-     *  may be held by threads that no longer exist. Memory that cannot be freed safely is leaked. */
+    /** In a forked child: wipe secrets, close descriptors without any protocol goodbye, touch nothing shared.
+     * Locks may be held by threads that no longer exist. Memory that cannot be freed safely is leaked. */
     void (*abandon)(struct hsm_token *tok);
     hsm_status (*create)(const struct hsm_open_args *args, const struct hsm_token_init *init);
     hsm_status (*info)(struct hsm_token *tok, struct hsm_token_info *info);

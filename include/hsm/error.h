@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #if defined(__GNUC__)
-#define HSM_MUST_USE __attribute__((warn_unused_result))
+#define HSM_MUST_USE          __attribute__((warn_unused_result))
 #define HSM_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define HSM_MUST_USE

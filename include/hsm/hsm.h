@@ -4,10 +4,11 @@
  * fork. Every call may come from any thread. Nothing here does I/O before it says so.
  *
  * Fork: whatever a context opened belongs to the process that opened it. The first call in a child abandons
- * the parent's tokens (and wipes its copy of their secrets) and opens anew. A struct hsm_token therefore must be
- * asked for again after fork; a struct hsm_key need not.
+ * the parent's tokens (and wipes its copy of their secrets) and opens anew. A struct hsm_token therefore must
+ * be asked for again after fork; a struct hsm_key need not.
  *
- * Login is implicit: an operation that needs the PIN takes it from where the configuration says, once per process.
+ * Login is implicit: an operation that needs the PIN takes it from where the configuration says, once per
+ * process.
  */
 #ifndef HSM_HSM_H
 #define HSM_HSM_H
@@ -30,11 +31,13 @@ struct hsm_key;
  */
 HSM_MUST_USE hsm_status hsm_ctx_new(struct hsm_config *cfg, struct hsm_ctx **ctx);
 /**
- * A context without tokens, for a configuration that turned out to be unusable: hsm_log() goes where `log =` says.
+ * A context without tokens, for a configuration that turned out to be unusable: hsm_log() goes where `log =`
+ * says.
  * @param cfg  unfinished or not; its ownership passes to the context on success
  */
 HSM_MUST_USE hsm_status hsm_ctx_new_for_log(struct hsm_config *cfg, struct hsm_ctx **ctx);
-/** Release all. In a process other than the one that opened the tokens it talks to none of them. NULL is allowed. */
+/** Release all. In a process other than the one that opened the tokens it talks to none of them. NULL is
+ * allowed. */
 void hsm_ctx_free(struct hsm_ctx *ctx);
 
 /**
@@ -51,7 +54,8 @@ typedef hsm_status hsm_prompt_fn(void *arg, const char *token_name, enum hsm_rol
 void hsm_ctx_set_prompt(struct hsm_ctx *ctx, hsm_prompt_fn *fn, void *arg);
 
 enum hsm_log_level { HSM_LOG_OFF, HSM_LOG_ERROR, HSM_LOG_INFO, HSM_LOG_DEBUG };
-/** One line to where `log =` says; nothing if it says nothing. Adds time, pid and level. Never data, PIN or key bytes. */
+/** One line to where `log =` says; nothing if it says nothing. Adds time, pid and level. Never data, PIN or
+ * key bytes. */
 void hsm_log(struct hsm_ctx *ctx, enum hsm_log_level level, const char *fmt, ...) HSM_PRINTF(3, 4);
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
@@ -71,14 +75,15 @@ struct hsm_token_init {
     const char *label;         /* UTF-8, 1..HSM_LABEL_MAX bytes */
     struct hsm_bytes user_pin; /* 4..HSM_PIN_MAX bytes */
     struct hsm_bytes so_pin;
-    bool machine_pin;          /* user_pin is 256 random bits in text form: no stretching needed */
-    unsigned pin_tries_max;    /* 0: the driver's default */
-    uint64_t kdf_memory;       /* bytes for stretching a human PIN; 0: the driver's default (64 MiB) */
-    uint32_t mode;             /* permission bits of a token that is a file; 0: 0600 */
-    bool force;                /* replace an existing token and all its keys */
+    bool machine_pin;       /* user_pin is 256 random bits in text form: no stretching needed */
+    unsigned pin_tries_max; /* 0: the driver's default */
+    uint64_t kdf_memory;    /* bytes for stretching a human PIN; 0: the driver's default (64 MiB) */
+    uint32_t mode;          /* permission bits of a token that is a file; 0: 0600 */
+    bool force;             /* replace an existing token and all its keys */
 };
 /** Create the token named by the configuration at @p index. HSM_ERR_EXISTS if there is one and !force. */
-HSM_MUST_USE hsm_status hsm_token_create(struct hsm_ctx *ctx, size_t index, const struct hsm_token_init *init);
+HSM_MUST_USE hsm_status hsm_token_create(struct hsm_ctx *ctx, size_t index,
+                                         const struct hsm_token_init *init);
 
 /** Log in with a given PIN. HSM_ERR_PIN_INCORRECT's text says how many tries are left. */
 HSM_MUST_USE hsm_status hsm_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin);
@@ -88,39 +93,45 @@ HSM_MUST_USE hsm_status hsm_login_configured(struct hsm_token *tok);
 HSM_MUST_USE hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin,
                                        struct hsm_bytes new_pin, bool machine_pin);
 /** Set a new user PIN with the SO PIN, and clear the user's retry counter. */
-HSM_MUST_USE hsm_status hsm_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin,
-                                        bool machine_pin);
+HSM_MUST_USE hsm_status hsm_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin,
+                                        struct hsm_bytes new_pin, bool machine_pin);
 
 /**
- * Read a PIN from a source specification: file:PATH | env:NAME | cred:NAME | prompt. One trailing newline is cut.
+ * Read a PIN from a source specification: file:PATH | env:NAME | cred:NAME | prompt. One trailing newline is
+ * cut.
  * @param ctx  for `prompt`; may be NULL
  * @param pin  out: pin->cap >= HSM_PIN_MAX; the caller cleanses it
  */
-HSM_MUST_USE hsm_status hsm_pin_read(struct hsm_ctx *ctx, const char *source, enum hsm_role role, struct hsm_buf *pin);
+HSM_MUST_USE hsm_status hsm_pin_read(struct hsm_ctx *ctx, const char *source, enum hsm_role role,
+                                     struct hsm_buf *pin);
 /** The pin-source configured for token @p index, or NULL. */
 const char *hsm_pin_source(struct hsm_ctx *ctx, size_t index);
 
 /* ---- objects ------------------------------------------------------------------------------------------- */
 
-/** Called once per object; the object is valid during the call. Return anything but HSM_OK to stop with it. */
+/** Called once per object; the object is valid during the call. Return anything but HSM_OK to stop with it.
+ */
 typedef hsm_status hsm_object_fn(void *arg, struct hsm_token *tok, const struct hsm_object *obj);
 
 /** All objects on @p tok that match; @p uri NULL = all. `type` private/public means keys. No PIN needed. */
-HSM_MUST_USE hsm_status hsm_find(struct hsm_token *tok, const struct hsm_uri *uri, hsm_object_fn *each, void *arg);
+HSM_MUST_USE hsm_status hsm_find(struct hsm_token *tok, const struct hsm_uri *uri, hsm_object_fn *each,
+                                 void *arg);
 /** Exactly one object: HSM_ERR_NO_OBJECT or HSM_ERR_AMBIGUOUS otherwise. */
-HSM_MUST_USE hsm_status hsm_find_one(struct hsm_token *tok, const struct hsm_uri *uri, struct hsm_object *obj);
+HSM_MUST_USE hsm_status hsm_find_one(struct hsm_token *tok, const struct hsm_uri *uri,
+                                     struct hsm_object *obj);
 
 /** Generate spec->kind in the token. HSM_ERR_EXISTS if the label is taken: generation never overwrites. */
-HSM_MUST_USE hsm_status hsm_generate(struct hsm_token *tok, const struct hsm_object_spec *spec, hsm_handle *handle);
+HSM_MUST_USE hsm_status hsm_generate(struct hsm_token *tok, const struct hsm_object_spec *spec,
+                                     hsm_handle *handle);
 /** Import a private key: DER PrivateKeyInfo (PKCS#8, RFC 5958), unencrypted; the caller cleanses it. */
-HSM_MUST_USE hsm_status hsm_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8,
-                                   hsm_handle *handle);
+HSM_MUST_USE hsm_status hsm_import(struct hsm_token *tok, const struct hsm_object_spec *spec,
+                                   struct hsm_bytes pkcs8, hsm_handle *handle);
 /** The private key as DER PrivateKeyInfo; only if it was created extractable (HSM_ERR_NOT_EXTRACTABLE).
  *  @param pkcs8  use memory from hsm_secret_alloc(); 4096 bytes always suffice */
 HSM_MUST_USE hsm_status hsm_export(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *pkcs8);
 /** Store a certificate (DER) or data object. */
-HSM_MUST_USE hsm_status hsm_put(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes value,
-                                hsm_handle *handle);
+HSM_MUST_USE hsm_status hsm_put(struct hsm_token *tok, const struct hsm_object_spec *spec,
+                                struct hsm_bytes value, hsm_handle *handle);
 /** Read a certificate (no PIN) or data object (PIN). HSM_ERR_BUFFER if value->cap < hsm_object.value_len. */
 HSM_MUST_USE hsm_status hsm_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *value);
 HSM_MUST_USE hsm_status hsm_destroy(struct hsm_token *tok, hsm_handle handle);
@@ -142,8 +153,8 @@ HSM_MUST_USE hsm_status hsm_random(struct hsm_token *tok, struct hsm_buf *out);
 /* ---- keys by reference --------------------------------------------------------------------------------- */
 
 /**
- * A key known by its URI. Making one does no I/O; the first operation finds the key, in whatever process that is,
- * and later ones find it again by themselves after fork or after the token was replaced.
+ * A key known by its URI. Making one does no I/O; the first operation finds the key, in whatever process that
+ * is, and later ones find it again by themselves after fork or after the token was replaced.
  * @param uri   parsed; copied, with its PIN if it has one
  * @param spki  the public key it must have (HSM_ERR_KEY_CHANGED otherwise), or empty; copied
  */
@@ -158,12 +169,13 @@ HSM_MUST_USE hsm_status hsm_key_object(struct hsm_key *key, struct hsm_object *o
 HSM_MUST_USE hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
                                      struct hsm_buf *sig);
 /**
- * Should a caller that can reach a person ask for the PIN of this key's token now? No I/O. True if the key has no PIN
- * of its own, none was given yet, and the source is `prompt` (or, with @p if_unset, no source is configured).
+ * Should a caller that can reach a person ask for the PIN of this key's token now? No I/O. True if the key
+ * has no PIN of its own, none was given yet, and the source is `prompt` (or, with @p if_unset, no source is
+ * configured).
  */
 bool hsm_key_wants_pin(struct hsm_key *key, bool if_unset);
-/** Hand over such a PIN: kept in locked memory, used at the next login, also in forked children; never tried twice
- *  if it was wrong. No I/O. */
+/** Hand over such a PIN: kept in locked memory, used at the next login, also in forked children; never tried
+ * twice if it was wrong. No I/O. */
 HSM_MUST_USE hsm_status hsm_key_give_pin(struct hsm_key *key, struct hsm_bytes pin);
 
 #endif

@@ -34,20 +34,23 @@ HSM_MUST_USE hsm_status hsm_kind_parse(const char *text, struct hsm_key_kind *ki
 /** The inverse, e.g. "ec:P-256"; static or caller's memory. @return @p out */
 const char *hsm_kind_format(const struct hsm_key_kind *kind, char out[32]);
 
-/** Curve facts: OpenSSL group name ("prime256v1"), NIST/common name ("P-256"), field bytes, object identifier. */
+/** Curve facts: OpenSSL group name ("prime256v1"), NIST/common name ("P-256"), field bytes, object
+ * identifier. */
 struct hsm_curve_info {
     enum hsm_curve curve;
     const char *group_name;  /* what OpenSSL prints: "prime256v1" */
     const char *common_name; /* "P-256", "secp256k1", "brainpoolP256r1" */
     unsigned bits;
-    struct hsm_bytes oid;    /* DER content octets */
+    struct hsm_bytes oid; /* DER content octets */
 };
-const struct hsm_curve_info *hsm_curve_info(enum hsm_curve curve);        /* NULL if none */
-const struct hsm_curve_info *hsm_curve_by_name(const char *name);         /* either name, any case; NULL if none */
+const struct hsm_curve_info *hsm_curve_info(enum hsm_curve curve); /* NULL if none */
+const struct hsm_curve_info *hsm_curve_by_name(const char *name);  /* either name, any case; NULL if none */
 
-/** Largest signature in bytes: DER bound for ECDSA, modulus for RSA, 64/114 for EdDSA, 0 if it cannot sign. */
+/** Largest signature in bytes: DER bound for ECDSA, modulus for RSA, 64/114 for EdDSA, 0 if it cannot sign.
+ */
 size_t hsm_kind_signature_max(const struct hsm_key_kind *kind);
-/** Symmetric-equivalent strength in bits. Source: NIST SP 800-57 part 1 rev 5, table 2 (as libcrypto rates them) */
+/** Symmetric-equivalent strength in bits. Source: NIST SP 800-57 part 1 rev 5, table 2 (as libcrypto rates
+ * them) */
 unsigned hsm_kind_security_bits(const struct hsm_key_kind *kind);
 /** All HSM_USAGE_* bits a type can have. */
 unsigned hsm_kind_usages(const struct hsm_key_kind *kind);

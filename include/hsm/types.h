@@ -26,13 +26,13 @@ struct hsm_buf {
 typedef uint64_t hsm_handle;
 
 enum {
-    HSM_LABEL_MAX = 255,  /* bytes of UTF-8, without the final NUL */
-    HSM_ID_MAX = 64,      /* bytes */
-    HSM_SPKI_MAX = 2816,  /* bytes of a DER SubjectPublicKeyInfo; ML-DSA-87 needs 2614 */
-    HSM_POINT_MAX = 133,  /* bytes of an uncompressed P-521 point */
+    HSM_LABEL_MAX = 255,     /* bytes of UTF-8, without the final NUL */
+    HSM_ID_MAX = 64,         /* bytes */
+    HSM_SPKI_MAX = 2816,     /* bytes of a DER SubjectPublicKeyInfo; ML-DSA-87 needs 2614 */
+    HSM_POINT_MAX = 133,     /* bytes of an uncompressed P-521 point */
     HSM_SIGNATURE_MAX = 512, /* bytes: RSA-4096 */
-    HSM_PIN_MAX = 255,    /* bytes of UTF-8 */
-    HSM_DATA_MAX = 1 << 20 /* bytes of a certificate or data object */
+    HSM_PIN_MAX = 255,       /* bytes of UTF-8 */
+    HSM_DATA_MAX = 1 << 20   /* bytes of a certificate or data object */
 };
 
 enum hsm_class { HSM_CLASS_ANY, HSM_CLASS_KEY, HSM_CLASS_CERT, HSM_CLASS_DATA };
@@ -85,9 +85,9 @@ struct hsm_object_spec {
     enum hsm_class cls;       /* KEY, CERT or DATA */
     struct hsm_key_kind kind; /* keys: what to generate; ignored for import, it is in the data */
     const char *label;        /* UTF-8, 1..HSM_LABEL_MAX bytes; unique per class on a token */
-    struct hsm_bytes id;      /* empty: keys and certificates get the RFC 7093 identifier of their public key */
-    unsigned usage;           /* HSM_USAGE_* bits; 0: all that the type can do */
-    bool extractable;         /* the private part may leave by hsm_export(); false unless the user asked */
+    struct hsm_bytes id; /* empty: keys and certificates get the RFC 7093 identifier of their public key */
+    unsigned usage;      /* HSM_USAGE_* bits; 0: all that the type can do */
+    bool extractable;    /* the private part may leave by hsm_export(); false unless the user asked */
 };
 
 /** What a token tells about one object; readable without the PIN. A plain value, nothing to free. */
@@ -101,8 +101,8 @@ struct hsm_object {
     unsigned usage;
     bool extractable;
     enum hsm_origin origin;
-    int64_t created_s;     /* seconds since the epoch, UTC */
-    size_t value_len;      /* CERT, DATA: length in bytes */
+    int64_t created_s;          /* seconds since the epoch, UTC */
+    size_t value_len;           /* CERT, DATA: length in bytes */
     uint8_t spki[HSM_SPKI_MAX]; /* KEY: DER SubjectPublicKeyInfo, RFC 5280 section 4.1.2.7 */
     size_t spki_len;
 };
@@ -129,7 +129,8 @@ enum hsm_hash {
 enum hsm_mech_type {
     HSM_MECH_NONE = 0,
     HSM_MECH_ECDSA,     /* in: a digest, cut to the order by the token; out: DER ECDSA-Sig-Value */
-    HSM_MECH_RSA_PKCS1, /* in: a digest of `hash` (DigestInfo is added), or with HSM_HASH_NONE any bytes <= n-11 */
+    HSM_MECH_RSA_PKCS1, /* in: a digest of `hash` (DigestInfo is added), or with HSM_HASH_NONE any bytes <=
+                           n-11 */
     HSM_MECH_RSA_PSS,   /* in: a digest of `hash`; mgf1_hash and salt_len in bytes */
     HSM_MECH_RSA_RAW,   /* in: exactly one modulus length; no padding (RFC 8017 RSASP1) */
     HSM_MECH_EDDSA,     /* in: the message itself (pure Ed25519, Ed448; RFC 8032) */
@@ -149,11 +150,11 @@ struct hsm_token_info {
     char driver[16];
     char label[HSM_LABEL_MAX + 1];
     char serial[65];
-    char location[512];        /* where it is: path, bus, socket */
+    char location[512]; /* where it is: path, bus, socket */
     unsigned format_version;
     bool logged_in;
-    bool writable;             /* by this process */
-    bool machine_pin;          /* the user PIN was made by --generate-pin and is not stretched */
+    bool writable;    /* by this process */
+    bool machine_pin; /* the user PIN was made by --generate-pin and is not stretched */
     unsigned pin_tries_left, so_tries_left, pin_tries_max;
     bool pin_locked, so_locked;
 };

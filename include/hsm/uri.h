@@ -22,7 +22,7 @@ struct hsm_uri {
     uint8_t id[HSM_ID_MAX];
     size_t id_len;
     enum hsm_uri_type type;
-    char pin_source[512];           /* "file:/path", "" = none */
+    char pin_source[512]; /* "file:/path", "" = none */
     char pin_value[HSM_PIN_MAX + 1];
     bool has_pin_value;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Key management: its functions called as libcrypto calls them (with the real provider context), and what the helpers of
- * EVP_PKEY make of it for a key in the token.
+ * Key management: its functions called as libcrypto calls them (with the real provider context), and what the
+ * helpers of EVP_PKEY make of it for a key in the token.
  */
 #include "fixture.h"
 
@@ -101,7 +101,8 @@ static EVP_PKEY *load_from(OSSL_LIB_CTX *libctx, const struct hsm_object *obj)
     EVP_PKEY *key;
     long len;
 
-    ref.uri = (struct hsm_bytes){ (const uint8_t *)uri, (size_t)snprintf(uri, sizeof(uri), "hsm:object=%s", obj->label) };
+    ref.uri = (struct hsm_bytes){ (const uint8_t *)uri,
+                                  (size_t)snprintf(uri, sizeof(uri), "hsm:object=%s", obj->label) };
     ck_assert_int_eq(hsm_keyref_encode(&ref, &buf), HSM_OK);
     ck_assert_int_gt(PEM_write_bio(bio, HSM_KEYREF_PEM_LABEL, "", der, (long)buf.len), 0);
     len = BIO_get_mem_data(bio, &pem);
@@ -156,7 +157,8 @@ static struct keymgmt open_keymgmt(const char *type)
 
     ck_assert_ptr_nonnull(k.provider);
     k.provctx = OSSL_PROVIDER_get0_provider_ctx(k.provider);
-    for (a = OSSL_PROVIDER_query_operation(k.provider, OSSL_OP_KEYMGMT, &no_cache); a->algorithm_names != NULL; a++)
+    for (a = OSSL_PROVIDER_query_operation(k.provider, OSSL_OP_KEYMGMT, &no_cache);
+         a->algorithm_names != NULL; a++)
         if (strncmp(a->algorithm_names, type, len) == 0 && a->algorithm_names[len] == ':')
             k.fns = a->implementation;
     ck_assert_ptr_nonnull(k.fns);
@@ -191,8 +193,8 @@ static void *new_object(const struct keymgmt *k)
 /* keydata of a token key, made in the token for this test */
 static void *new_token_object(const struct keymgmt *k, const struct kind *kind, const char *label)
 {
-    OSSL_PARAM params[3] = { OSSL_PARAM_construct_utf8_string("hsm-label", (char *)label, 0), OSSL_PARAM_construct_end(),
-                             OSSL_PARAM_construct_end() };
+    OSSL_PARAM params[3] = { OSSL_PARAM_construct_utf8_string("hsm-label", (char *)label, 0),
+                             OSSL_PARAM_construct_end(), OSSL_PARAM_construct_end() };
     void *gen, *key;
 
     if (kind->group != NULL)
@@ -383,7 +385,8 @@ START_TEST(public_export_makes_the_same_key_in_the_default_provider)
 }
 END_TEST
 
-/* How the default provider's ECDH gets a peer's key: with the private bit set, from an object that has no private part. */
+/* How the default provider's ECDH gets a peer's key: with the private bit set, from an object that has no
+ * private part. */
 START_TEST(public_object_exports_under_any_selection)
 {
     struct keymgmt k = open_keymgmt(kinds[_i].type);
@@ -408,7 +411,8 @@ START_TEST(parameters_of_an_ec_key_export_alone)
 
     ck_assert_int_eq(export_to(&k, key, 0x84, &e), 1);
     ck_assert(!has_param(&e, OSSL_PKEY_PARAM_PUB_KEY));
-    ck_assert_int_eq(OSSL_PARAM_get_utf8_string(OSSL_PARAM_locate(e.params, OSSL_PKEY_PARAM_GROUP_NAME), &text, 32), 1);
+    ck_assert_int_eq(
+        OSSL_PARAM_get_utf8_string(OSSL_PARAM_locate(e.params, OSSL_PKEY_PARAM_GROUP_NAME), &text, 32), 1);
     ck_assert_str_eq(group, "secp384r1");
     OSSL_PARAM_free(e.params);
     free_object(&k, key);
@@ -439,7 +443,8 @@ END_TEST
 START_TEST(match_tells_keys_apart)
 {
     struct keymgmt k = open_keymgmt(kinds[_i].type);
-    void *a = new_token_object(&k, &kinds[_i], fresh("one")), *b = new_token_object(&k, &kinds[_i], fresh("other"));
+    void *a = new_token_object(&k, &kinds[_i], fresh("one")),
+         *b = new_token_object(&k, &kinds[_i], fresh("other"));
     void *pub = new_object(&k);
     EVP_PKEY *one = load(fresh("one"));
 
@@ -477,7 +482,8 @@ END_TEST
 
 static size_t get_encoded(const struct keymgmt *k, void *key, uint8_t *buf, size_t buf_len)
 {
-    OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, buf, buf_len),
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, buf,
+                                                              buf_len),
                             OSSL_PARAM_construct_end() };
 
     ck_assert_int_eq(CALL(k, GET_PARAMS, get_params)(key, params), 1);
@@ -486,7 +492,8 @@ static size_t get_encoded(const struct keymgmt *k, void *key, uint8_t *buf, size
 
 static int set_encoded(const struct keymgmt *k, void *key, const uint8_t *octets, size_t len)
 {
-    OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, (void *)octets, len),
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY,
+                                                              (void *)octets, len),
                             OSSL_PARAM_construct_end() };
 
     return CALL(k, SET_PARAMS, set_params)(key, params);
@@ -494,7 +501,8 @@ static int set_encoded(const struct keymgmt *k, void *key, const uint8_t *octets
 
 static const char *const exchange_kinds[] = { "p256", "p521", "bp256", "x25519", "x448" };
 
-/* What CMS does with the recipient's key: copy the parameters, set the originator's public key on the copy. */
+/* What CMS does with the recipient's key: copy the parameters, set the originator's public key on the copy.
+ */
 START_TEST(dup_is_independent)
 {
     const struct kind *kind = kind_of(exchange_kinds[_i]);
@@ -504,8 +512,10 @@ START_TEST(dup_is_independent)
     size_t len = get_encoded(&k, key, before, sizeof(before)), other_len = 0;
 
     ck_assert_uint_gt(len, 0);
-    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(software[kind - kinds], OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, other,
-                                                     sizeof(other), &other_len), 1);
+    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(software[kind - kinds],
+                                                     OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, other, sizeof(other),
+                                                     &other_len),
+                     1);
     ck_assert_ptr_nonnull(copy);
     ck_assert_int_eq(has(&k, copy, DOMAIN), 1);
     ck_assert_int_eq(has(&k, copy, PRIVATE), 0);
@@ -525,8 +535,8 @@ END_TEST
 START_TEST(dup_keeps_what_was_selected)
 {
     struct keymgmt k = open_keymgmt(kinds[_i].type);
-    void *key = new_token_object(&k, &kinds[_i], fresh("original")), *pub = CALL(&k, DUP, dup)(key, PUBLIC_ALL),
-         *whole = CALL(&k, DUP, dup)(key, KEYPAIR_ALL);
+    void *key = new_token_object(&k, &kinds[_i], fresh("original")),
+         *pub = CALL(&k, DUP, dup)(key, PUBLIC_ALL), *whole = CALL(&k, DUP, dup)(key, KEYPAIR_ALL);
 
     ck_assert_int_eq(has(&k, pub, PUBLIC_ALL), 1);
     ck_assert_int_eq(has(&k, pub, PRIVATE), 0);
@@ -604,7 +614,8 @@ START_TEST(every_gettable_parameter_is_answered)
 
     for (; p->key != NULL; p++) {
         uint8_t buf[1024] = { 0 };
-        OSSL_PARAM params[] = { { p->key, p->data_type, buf, sizeof(buf), OSSL_PARAM_UNMODIFIED }, OSSL_PARAM_END };
+        OSSL_PARAM params[] = { { p->key, p->data_type, buf, sizeof(buf), OSSL_PARAM_UNMODIFIED },
+                                OSSL_PARAM_END };
 
         if (p->data_type == OSSL_PARAM_INTEGER)
             params[0].data_size = sizeof(int);
@@ -624,7 +635,8 @@ START_TEST(unknown_parameters_are_left_alone)
     void *key = new_token_object(&k, &kinds[_i], fresh("asked"));
     int bits = 0, other = 4711;
     OSSL_PARAM params[] = { OSSL_PARAM_construct_int("security-category", &other),
-                            OSSL_PARAM_construct_int(OSSL_PKEY_PARAM_BITS, &bits), OSSL_PARAM_construct_end() };
+                            OSSL_PARAM_construct_int(OSSL_PKEY_PARAM_BITS, &bits),
+                            OSSL_PARAM_construct_end() };
 
     ck_assert_int_eq(CALL(&k, GET_PARAMS, get_params)(key, params), 1);
     ck_assert(!OSSL_PARAM_modified(&params[0]));
@@ -722,8 +734,9 @@ START_TEST(the_same_answers_come_from_the_default_provider)
 }
 END_TEST
 
-static const char *const number_params[] = { OSSL_PKEY_PARAM_RSA_N,    OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_EC_PUB_X,
-                                             OSSL_PKEY_PARAM_EC_PUB_Y, OSSL_PKEY_PARAM_EC_P,  OSSL_PKEY_PARAM_EC_ORDER };
+static const char *const number_params[] = { OSSL_PKEY_PARAM_RSA_N,    OSSL_PKEY_PARAM_RSA_E,
+                                             OSSL_PKEY_PARAM_EC_PUB_X, OSSL_PKEY_PARAM_EC_PUB_Y,
+                                             OSSL_PKEY_PARAM_EC_P,     OSSL_PKEY_PARAM_EC_ORDER };
 
 START_TEST(public_numbers_equal_the_default_providers)
 {
@@ -761,7 +774,9 @@ START_TEST(default_digest_is_right)
     if (kinds[_i].digest_nid != NID_undef) {
         ck_assert_int_eq(result, 1); /* advice, not an order: a P-384 key may sign SHA-384 */
     } else if (kinds[_i].signs) {    /* an order: no digest */
-        ck_assert_int_eq(EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_MANDATORY_DIGEST, name, sizeof(name), NULL), 1);
+        ck_assert_int_eq(
+            EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_MANDATORY_DIGEST, name, sizeof(name), NULL),
+            1);
         ck_assert_str_eq(name, "");
     }
     EVP_PKEY_free(key);
@@ -939,8 +954,13 @@ END_TEST
 
 START_TEST(attributes_of_a_new_key_are_taken)
 {
-    static const char *const settings[] = { "group:P-256",       "hsm-label:special",  "hsm-id:00ff10",
-                                            "hsm-usage:derive", "hsm-extractable:yes", "hsm-token:token", NULL };
+    static const char *const settings[] = { "group:P-256",
+                                            "hsm-label:special",
+                                            "hsm-id:00ff10",
+                                            "hsm-usage:derive",
+                                            "hsm-extractable:yes",
+                                            "hsm-token:token",
+                                            NULL };
     EVP_PKEY *key = generate("EC", settings);
     struct hsm_object obj;
 
@@ -1065,7 +1085,8 @@ START_TEST(restricted_pss_keys_keep_their_restrictions)
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(fx.plain, "RSA-PSS", NULL);
     void *key = new_object(&k);
     char digest[32] = "", *text = digest;
-    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_MANDATORY_DIGEST, text, sizeof(digest)),
+    OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_MANDATORY_DIGEST, text,
+                                                             sizeof(digest)),
                             OSSL_PARAM_construct_end() };
     struct exported e;
 
@@ -1184,8 +1205,9 @@ struct worker {
 static bool use_key(struct worker *w)
 {
     EVP_PKEY *own = load_from(fx.app, w->obj), *copy = EVP_PKEY_dup(w->shared);
-    bool ok = own != NULL && copy != NULL && EVP_PKEY_eq(own, w->shared) == 1 && EVP_PKEY_eq(copy, w->pub) == 1 &&
-              check_pair(w->shared) == 1 && fixture_can_sign(&fx, w->shared, w->pub) && fixture_can_sign(&fx, own, w->pub);
+    bool ok = own != NULL && copy != NULL && EVP_PKEY_eq(own, w->shared) == 1 &&
+              EVP_PKEY_eq(copy, w->pub) == 1 && check_pair(w->shared) == 1 &&
+              fixture_can_sign(&fx, w->shared, w->pub) && fixture_can_sign(&fx, own, w->pub);
 
     EVP_PKEY_free(own);
     EVP_PKEY_free(copy);
@@ -1317,7 +1339,8 @@ static void add_generation(TCase *tc)
     tcase_add_test(tc, attributes_of_a_new_key_are_taken);
     tcase_add_test(tc, an_unnamed_key_gets_a_label_of_its_own);
     tcase_add_test(tc, an_existing_label_is_never_overwritten);
-    tcase_add_loop_test(tc, impossible_keys_are_refused_with_a_reason, 0, sizeof(refusals) / sizeof(refusals[0]));
+    tcase_add_loop_test(tc, impossible_keys_are_refused_with_a_reason, 0,
+                        sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(tc, the_usual_exponent_and_two_primes_may_be_spelled_out);
     tcase_add_test(tc, a_key_can_be_generated_from_parameters);
 }

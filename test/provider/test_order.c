@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Beside the default provider in every order: listed second, listed first, and preferred by a property query. Software keys,
- * digests, key generation and TLS work in all of them; a key enters the token only when that was asked for.
+ * Beside the default provider in every order: listed second, listed first, and preferred by a property query.
+ * Software keys, digests, key generation and TLS work in all of them; a key enters the token only when that
+ * was asked for.
  */
 #include "fixture.h"
 
@@ -26,7 +27,9 @@ static OSSL_LIB_CTX *app; /* in the order under test */
 static const struct software {
     const char *kind;
     bool edwards;
-} software_kinds[] = { { "ec:P-256", false }, { "rsa:2048", false }, { "ed25519", true }, { "rsa-pss:2048", false } };
+} software_kinds[] = {
+    { "ec:P-256", false }, { "rsa:2048", false }, { "ed25519", true }, { "rsa-pss:2048", false }
+};
 enum { SOFTWARE_COUNT = sizeof(software_kinds) / sizeof(software_kinds[0]) };
 
 static EVP_PKEY *software[SOFTWARE_COUNT]; /* in the plain context */
@@ -55,7 +58,8 @@ static void teardown(void)
     fixture_close(&fx);
 }
 
-/* fixture_context() asks OSSL_PROVIDER_available(), and 3.0 sorts its providers by name to answer: that ends the order. */
+/* fixture_context() asks OSSL_PROVIDER_available(), and 3.0 sorts its providers by name to answer: that ends
+ * the order. */
 static OSSL_LIB_CTX *new_context(const char *order, const char *extra)
 {
     OSSL_LIB_CTX *ctx = OSSL_LIB_CTX_new();
@@ -231,17 +235,12 @@ static const struct made {
     size_t bits, primes;
     bool signs, derives;
 } made[] = {
-    { "EC", "P-256", 0, 0, true, true },
-    { "EC", "P-521", 0, 0, true, true },
+    { "EC", "P-256", 0, 0, true, true },           { "EC", "P-521", 0, 0, true, true },
     { "EC", "P-224", 0, 0, true, true }, /* from here on kinds that no token takes */
-    { "EC", "brainpoolP512r1", 0, 0, true, true },
-    { "RSA", NULL, 2048, 0, true, false },
-    { "RSA", NULL, 1024, 0, true, false },
-    { "RSA", NULL, 2048, 3, true, false },
-    { "RSA-PSS", NULL, 2048, 0, true, false },
-    { "ED25519", NULL, 0, 0, true, false },
-    { "ED448", NULL, 0, 0, true, false },
-    { "X25519", NULL, 0, 0, false, true },
+    { "EC", "brainpoolP512r1", 0, 0, true, true }, { "RSA", NULL, 2048, 0, true, false },
+    { "RSA", NULL, 1024, 0, true, false },         { "RSA", NULL, 2048, 3, true, false },
+    { "RSA-PSS", NULL, 2048, 0, true, false },     { "ED25519", NULL, 0, 0, true, false },
+    { "ED448", NULL, 0, 0, true, false },          { "X25519", NULL, 0, 0, false, true },
     { "X448", NULL, 0, 0, false, true },
 };
 enum { MADE_COUNT = sizeof(made) / sizeof(made[0]) };
@@ -379,7 +378,8 @@ START_TEST(a_named_key_is_made_in_the_token)
 }
 END_TEST
 
-/* The encoder of hsm, asked for by name, gives a reference: that is when the key enters the token, and only once. */
+/* The encoder of hsm, asked for by name, gives a reference: that is when the key enters the token, and only
+ * once. */
 START_TEST(a_volatile_key_enters_the_token_with_its_first_reference)
 {
     EVP_PKEY *key, *loaded;
@@ -418,7 +418,8 @@ START_TEST(kinds_that_no_token_takes_are_written_as_software_keys)
 
     use_order(HSM_FIRST);
     key = make(&made[2]);
-    ck_assert_int_eq(PEM_write_bio_PrivateKey(bio, key, EVP_aes_256_cbc(), (unsigned char *)"phrase", 6, NULL, NULL), 1);
+    ck_assert_int_eq(
+        PEM_write_bio_PrivateKey(bio, key, EVP_aes_256_cbc(), (unsigned char *)"phrase", 6, NULL, NULL), 1);
     ck_assert_int_gt(BIO_get_mem_data(bio, &pem), 0);
     ck_assert_int_eq(strncmp(pem, "-----BEGIN ENCRYPTED PRIVATE KEY-----", 37), 0);
     back = PEM_read_bio_PrivateKey_ex(bio, NULL, NULL, (void *)"phrase", app, NULL);
@@ -478,8 +479,11 @@ END_TEST
 static const struct group {
     const char *name;
     int nid, version; /* version 0: both */
-} groups[] = { { "X25519", NID_X25519, 0 },      { "P-256", NID_X9_62_prime256v1, 0 }, { "P-384", NID_secp384r1, 0 },
-               { "P-521", NID_secp521r1, 0 },    { "X448", NID_X448, 0 },
+} groups[] = { { "X25519", NID_X25519, 0 },
+               { "P-256", NID_X9_62_prime256v1, 0 },
+               { "P-384", NID_secp384r1, 0 },
+               { "P-521", NID_secp521r1, 0 },
+               { "X448", NID_X448, 0 },
                { "ffdhe2048", NID_ffdhe2048, TLS1_3_VERSION },
                { "brainpoolP256r1", NID_brainpoolP256r1, TLS1_2_VERSION } };
 enum { GROUP_COUNT = sizeof(groups) / sizeof(groups[0]) };
@@ -565,7 +569,8 @@ static const char *last_error(void)
     return text;
 }
 
-/* Without a list of ours; from 3.5 on libssl begins with the hybrid X25519MLKEM768, whose classical half comes to us. */
+/* Without a list of ours; from 3.5 on libssl begins with the hybrid X25519MLKEM768, whose classical half
+ * comes to us. */
 static bool is_default_group(int nid)
 {
     return OPENSSL_version_major() == 3 && OPENSSL_version_minor() < 5 ? nid == NID_X25519 : nid != 0;
@@ -651,7 +656,8 @@ END_TEST
 
 /* ---- without a usable configuration -------------------------------------------------------------------- */
 
-static const char *const broken[] = { "token = nonsense\n", "frobnicate = yes\ntokens = a\n", "log = nowhere\n" };
+static const char *const broken[] = { "token = nonsense\n", "frobnicate = yes\ntokens = a\n",
+                                      "log = nowhere\n" };
 enum { BROKEN_COUNT = sizeof(broken) / sizeof(broken[0]) };
 
 START_TEST(a_broken_configuration_takes_nothing_down)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tables the module hands out, read without a libcrypto in between. libcrypto discards a whole table when a pair is
- * broken, and says something else or crashes; the rules below are those of 3.0 to 3.3 and of 3.4 and later.
+ * The tables the module hands out, read without a libcrypto in between. libcrypto discards a whole table when
+ * a pair is broken, and says something else or crashes; the rules below are those of 3.0 to 3.3 and of 3.4
+ * and later.
  */
 #include <check.h>
 #include <dlfcn.h>
@@ -62,7 +63,8 @@ static const char *keymgmt_fault(const OSSL_DISPATCH *f)
         return "import pair";
     if (!pair(f, OSSL_FUNC_KEYMGMT_EXPORT, OSSL_FUNC_KEYMGMT_EXPORT_TYPES))
         return "export pair";
-    if (has(f, OSSL_FUNC_KEYMGMT_GEN) && (!has(f, OSSL_FUNC_KEYMGMT_GEN_INIT) || !has(f, OSSL_FUNC_KEYMGMT_GEN_CLEANUP)))
+    if (has(f, OSSL_FUNC_KEYMGMT_GEN) &&
+        (!has(f, OSSL_FUNC_KEYMGMT_GEN_INIT) || !has(f, OSSL_FUNC_KEYMGMT_GEN_CLEANUP)))
         return "gen with init and cleanup";
     return NULL;
 }
@@ -84,8 +86,10 @@ static const char *signature_common_fault(const OSSL_DISPATCH *f)
 
 static const char *signature_digest_fault(const OSSL_DISPATCH *f)
 {
-    bool sign = has(f, OSSL_FUNC_SIGNATURE_DIGEST_SIGN), update = has(f, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
-    bool verify = has(f, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY), vupdate = has(f, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE);
+    bool sign = has(f, OSSL_FUNC_SIGNATURE_DIGEST_SIGN),
+         update = has(f, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
+    bool verify = has(f, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY),
+         vupdate = has(f, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE);
 
     if (!pair(f, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL))
         return "digest_sign_update and _final";
@@ -120,11 +124,13 @@ static const char *signature_new_fault(const OSSL_DISPATCH *f)
 
     if ((init && !sign) || (has(f, SIGN_MESSAGE_INIT) && !sign && !stream))
         return "a signing function";
-    if ((sign || has(f, SIGN_MESSAGE_UPDATE) || has(f, SIGN_MESSAGE_FINAL)) && !init && !has(f, SIGN_MESSAGE_INIT))
+    if ((sign || has(f, SIGN_MESSAGE_UPDATE) || has(f, SIGN_MESSAGE_FINAL)) && !init &&
+        !has(f, SIGN_MESSAGE_INIT))
         return "sign_init or sign_message_init";
     if ((vinit && !verify) || (has(f, VERIFY_MESSAGE_INIT) && !verify && !vstream))
         return "a verifying function";
-    if ((verify || has(f, VERIFY_MESSAGE_UPDATE) || has(f, VERIFY_MESSAGE_FINAL)) && !vinit && !has(f, VERIFY_MESSAGE_INIT))
+    if ((verify || has(f, VERIFY_MESSAGE_UPDATE) || has(f, VERIFY_MESSAGE_FINAL)) && !vinit &&
+        !has(f, VERIFY_MESSAGE_INIT))
         return "verify_init or verify_message_init";
     if (has(f, OSSL_FUNC_SIGNATURE_VERIFY_RECOVER_INIT) && !has(f, OSSL_FUNC_SIGNATURE_VERIFY_RECOVER))
         return "verify_recover";
@@ -207,8 +213,9 @@ static void fake_new_error(const OSSL_CORE_HANDLE *handle)
 {
 }
 
-__attribute__((format(printf, 3, 0))) static void
-fake_vset_error(const OSSL_CORE_HANDLE *handle, uint32_t reason, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void fake_vset_error(const OSSL_CORE_HANDLE *handle,
+                                                                  uint32_t reason, const char *fmt,
+                                                                  va_list args)
 {
     raised_reason = reason;
     (void)vsnprintf(raised_text, sizeof(raised_text), fmt, args);
@@ -272,15 +279,15 @@ static void stop(struct instance *in)
 static const OSSL_ALGORITHM *query(struct instance *in, int operation)
 {
     int no_cache = -1;
-    const OSSL_ALGORITHM *table =
-        ((OSSL_FUNC_provider_query_operation_fn *)function(in, OSSL_FUNC_PROVIDER_QUERY_OPERATION))(in->provctx, operation,
-                                                                                                    &no_cache);
+    const OSSL_ALGORITHM *table = ((OSSL_FUNC_provider_query_operation_fn *)function(
+        in, OSSL_FUNC_PROVIDER_QUERY_OPERATION))(in->provctx, operation, &no_cache);
 
     ck_assert_int_eq(no_cache, 0); /* the answer must not depend on when it is asked for */
     return table;
 }
 
-static const int operations[] = { OSSL_OP_KEYMGMT, OSSL_OP_SIGNATURE, OSSL_OP_STORE, OSSL_OP_DECODER, OSSL_OP_ENCODER };
+static const int operations[] = { OSSL_OP_KEYMGMT, OSSL_OP_SIGNATURE, OSSL_OP_STORE, OSSL_OP_DECODER,
+                                  OSSL_OP_ENCODER };
 enum { OPERATION_COUNT = sizeof(operations) / sizeof(operations[0]) };
 
 START_TEST(every_table_obeys_the_pair_rules)
@@ -320,14 +327,22 @@ START_TEST(checker_notices_a_missing_function)
     static const struct {
         int operation, id;
     } cases[] = {
-        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_FREE },          { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_HAS },
-        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_LOAD },          { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS },
-        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GET_PARAMS },    { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_IMPORT_TYPES },
-        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_EXPORT },        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_INIT },
-        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_CLEANUP },   { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS },
-        { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_NEWCTX },    { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_SIGN },
-        { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT }, { OSSL_OP_STORE, OSSL_FUNC_STORE_EOF },
-        { OSSL_OP_STORE, OSSL_FUNC_STORE_CLOSE },             { OSSL_OP_DECODER, OSSL_FUNC_DECODER_DECODE },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_FREE },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_HAS },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_LOAD },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GET_PARAMS },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_IMPORT_TYPES },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_EXPORT },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_INIT },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_CLEANUP },
+        { OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS },
+        { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_NEWCTX },
+        { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_SIGN },
+        { OSSL_OP_SIGNATURE, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT },
+        { OSSL_OP_STORE, OSSL_FUNC_STORE_EOF },
+        { OSSL_OP_STORE, OSSL_FUNC_STORE_CLOSE },
+        { OSSL_OP_DECODER, OSSL_FUNC_DECODER_DECODE },
         { OSSL_OP_ENCODER, OSSL_FUNC_ENCODER_ENCODE },
     };
     struct instance in = start(full_core);
@@ -336,8 +351,10 @@ START_TEST(checker_notices_a_missing_function)
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const OSSL_DISPATCH *table = query(&in, cases[i].operation)->implementation;
 
-        ck_assert_msg(fault_without(cases[i].operation, table, cases[i].id, V3_0) != NULL, "case %zu on 3.0", i);
-        ck_assert_msg(fault_without(cases[i].operation, table, cases[i].id, V3_4) != NULL, "case %zu on 3.4", i);
+        ck_assert_msg(fault_without(cases[i].operation, table, cases[i].id, V3_0) != NULL, "case %zu on 3.0",
+                      i);
+        ck_assert_msg(fault_without(cases[i].operation, table, cases[i].id, V3_4) != NULL, "case %zu on 3.4",
+                      i);
     }
     stop(&in);
 }
@@ -434,7 +451,8 @@ static const char *text_param(struct instance *in, const char *name)
     char *text = NULL;
     OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_ptr(name, &text, 0), OSSL_PARAM_construct_end() };
 
-    ck_assert_int_eq(((OSSL_FUNC_provider_get_params_fn *)function(in, OSSL_FUNC_PROVIDER_GET_PARAMS))(in->provctx, params),
+    ck_assert_int_eq(((OSSL_FUNC_provider_get_params_fn *)function(in, OSSL_FUNC_PROVIDER_GET_PARAMS))(
+                         in->provctx, params),
                      1);
     return text;
 }
@@ -442,8 +460,8 @@ static const char *text_param(struct instance *in, const char *name)
 START_TEST(provider_tells_its_name_and_version)
 {
     struct instance in = start(empty_core);
-    const OSSL_PARAM *gettable =
-        ((OSSL_FUNC_provider_gettable_params_fn *)function(&in, OSSL_FUNC_PROVIDER_GETTABLE_PARAMS))(in.provctx);
+    const OSSL_PARAM *gettable = ((OSSL_FUNC_provider_gettable_params_fn *)function(
+        &in, OSSL_FUNC_PROVIDER_GETTABLE_PARAMS))(in.provctx);
 
     ck_assert_str_eq(text_param(&in, OSSL_PROV_PARAM_NAME), "hsm");
     ck_assert_ptr_nonnull(text_param(&in, OSSL_PROV_PARAM_VERSION));
@@ -457,8 +475,8 @@ END_TEST
 START_TEST(every_status_has_its_reason_string)
 {
     struct instance in = start(empty_core);
-    const OSSL_ITEM *item =
-        ((OSSL_FUNC_provider_get_reason_strings_fn *)function(&in, OSSL_FUNC_PROVIDER_GET_REASON_STRINGS))(in.provctx);
+    const OSSL_ITEM *item = ((OSSL_FUNC_provider_get_reason_strings_fn *)function(
+        &in, OSSL_FUNC_PROVIDER_GET_REASON_STRINGS))(in.provctx);
     unsigned expected = 1;
 
     for (; item->id != 0; item++, expected++) {
@@ -600,7 +618,8 @@ START_TEST(several_tokens_are_asked_for_by_name)
 }
 END_TEST
 
-/* The dynamic symbol table: whatever else were visible could clash with the program's own copy of a library. */
+/* The dynamic symbol table: whatever else were visible could clash with the program's own copy of a library.
+ */
 START_TEST(only_the_init_function_is_exported)
 {
     struct link_map *map = NULL;
@@ -648,7 +667,8 @@ int main(void)
     tcase_add_test(tc, every_status_has_its_reason_string);
     tcase_add_test(tc, init_works_with_an_empty_core);
     tcase_add_test(tc, no_capability_is_claimed_without_a_library_context_to_ask);
-    tcase_add_loop_test(tc, broken_configuration_is_raised_at_first_use_not_at_init, 0, sizeof(faults) / sizeof(faults[0]));
+    tcase_add_loop_test(tc, broken_configuration_is_raised_at_first_use_not_at_init, 0,
+                        sizeof(faults) / sizeof(faults[0]));
     tcase_add_test(tc, broken_configuration_is_logged);
     tcase_add_test(tc, several_tokens_are_asked_for_by_name);
     tcase_add_test(tc, only_the_init_function_is_exported);

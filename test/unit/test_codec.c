@@ -17,10 +17,11 @@ struct spki {
     size_t len;
 };
 
-static const char *const kinds[] = { "rsa:2048",     "rsa:3072",        "ec:P-256",           "ec:P-384",
-                                     "ec:P-521",     "ec:secp256k1",    "ec:brainpoolP256r1", "ec:brainpoolP384r1",
-                                     "ed25519",      "ed448",           "x25519",             "x448",
-                                     "rsa-pss:2048" };
+static const char *const kinds[] = {
+    "rsa:2048",           "rsa:3072",           "ec:P-256", "ec:P-384", "ec:P-521", "ec:secp256k1",
+    "ec:brainpoolP256r1", "ec:brainpoolP384r1", "ed25519",  "ed448",    "x25519",   "x448",
+    "rsa-pss:2048"
+};
 enum { KIND_COUNT = sizeof(kinds) / sizeof(kinds[0]) };
 
 static EVP_PKEY *make_pss_key(unsigned bits)

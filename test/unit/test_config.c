@@ -96,10 +96,21 @@ START_TEST(specification_parameters_are_found_and_decoded)
 END_TEST
 
 static const char *const bad[][2] = {
-    { "tokn", "soft:/x" },       { "token.", "soft:/x" },          { "token.a b", "soft:/x" }, { "token", "soft" },
-    { "token", ":x" },           { "token", "soft:" },             { "token", "" },            { "pin-source", "1234" },
-    { "pin-source", "file:" },   { "pin-source", "cred:../x" },    { "log", "loud" },          { "log", "file:x" },
-    { "log-level", "9" },        { "alias-scheme", "file" },       { "pin-source.a", "pin:1" },
+    { "tokn", "soft:/x" },
+    { "token.", "soft:/x" },
+    { "token.a b", "soft:/x" },
+    { "token", "soft" },
+    { "token", ":x" },
+    { "token", "soft:" },
+    { "token", "" },
+    { "pin-source", "1234" },
+    { "pin-source", "file:" },
+    { "pin-source", "cred:../x" },
+    { "log", "loud" },
+    { "log", "file:x" },
+    { "log-level", "9" },
+    { "alias-scheme", "file" },
+    { "pin-source.a", "pin:1" },
 };
 
 START_TEST(bad_keys_and_values_are_refused_by_name)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The core's own promises, on a driver made for it: fork, login on demand, a wrong PIN tried once, a vanished token opened
- * again, calls of a driver that is not concurrent one at a time. This file answers driver_find() in place of registry.c.
+ * The core's own promises, on a driver made for it: fork, login on demand, a wrong PIN tried once, a vanished
+ * token opened again, calls of a driver that is not concurrent one at a time. This file answers driver_find()
+ * in place of registry.c.
  */
 #include <check.h>
 #include <pthread.h>
@@ -22,9 +23,9 @@ const char *driver_names(void);
 static struct fake_state {
     atomic_int opens, closes, abandons, logins, inside, overlaps;
     unsigned tries;
-    hsm_handle handle;      /* of the key called "key" */
-    bool vanish;            /* the next call finds the token gone */
-    uint8_t key_byte;       /* changes when the key is made anew */
+    hsm_handle handle; /* of the key called "key" */
+    bool vanish;       /* the next call finds the token gone */
+    uint8_t key_byte;  /* changes when the key is made anew */
     char pin[16];
 } state;
 
@@ -89,7 +90,8 @@ static hsm_status check_gone(struct hsm_token *tok)
     return t->gone ? hsm_fail(HSM_ERR_TOKEN_GONE, "gone") : HSM_OK;
 }
 
-static hsm_status fake_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each, void *arg)
+static hsm_status fake_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label,
+                                 hsm_object_fn *each, void *arg)
 {
     static struct hsm_object obj;
     struct hsm_pubkey pub = { .kind = { HSM_KEY_ED25519, HSM_CURVE_NONE, 256 } };
@@ -109,8 +111,8 @@ static hsm_status fake_enumerate(struct hsm_token *tok, enum hsm_class cls, cons
     return state.handle == 0 ? HSM_OK : each(arg, tok, &obj);
 }
 
-static hsm_status fake_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
-                            struct hsm_buf *out)
+static hsm_status fake_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                            struct hsm_bytes in, struct hsm_buf *out)
 {
     hsm_status st;
 
@@ -316,7 +318,8 @@ START_TEST(wrong_pin_is_tried_once_only)
     ck_assert_int_eq(sign(key), HSM_ERR_PIN_INCORRECT);
     ck_assert_int_eq(state.logins, 1);
     ck_assert_uint_eq(state.tries, 2);
-    (void)snprintf(state.pin, sizeof(state.pin), "1234"); /* somebody set the PIN right and reset the counter */
+    (void)snprintf(state.pin, sizeof(state.pin),
+                   "1234"); /* somebody set the PIN right and reset the counter */
     state.tries = 3;
     ck_assert_int_eq(sign(key), HSM_OK);
     hsm_key_free(key);
@@ -441,7 +444,9 @@ END_TEST
 
 START_TEST(what_a_driver_lacks_is_unsupported)
 {
-    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .kind = { HSM_KEY_ED25519, HSM_CURVE_NONE, 256 }, .label = "a" };
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY,
+                                    .kind = { HSM_KEY_ED25519, HSM_CURVE_NONE, 256 },
+                                    .label = "a" };
     struct hsm_token *tok;
     hsm_handle handle;
 

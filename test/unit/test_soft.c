@@ -1267,9 +1267,10 @@ static size_t import_and_note(const char *kind, uint8_t secret[64])
 enum { RSA_SECRETS = 6 };
 static void import_rsa_and_note(const char *label, BIGNUM *numbers[RSA_SECRETS])
 {
-    static const char *const names[RSA_SECRETS] = { OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
-                                                    OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
-                                                    OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1 };
+    static const char *const names[RSA_SECRETS] = {
+        OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,
+        OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1
+    };
     struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = label };
     EVP_PKEY *pkey = software_key("rsa:2048");
     struct hsm_bytes der = to_pkcs8(pkey);
@@ -1293,7 +1294,8 @@ static void check_rsa_absent(const uint8_t *image, size_t image_len, BIGNUM *num
     for (i = 0; i < RSA_SECRETS; i++) {
         int len = BN_bn2bin(numbers[i], bytes);
 
-        ck_assert_msg(!image_has(image, image_len, bytes, (size_t)len), "private number %zu of RSA is in the core", i);
+        ck_assert_msg(!image_has(image, image_len, bytes, (size_t)len),
+                      "private number %zu of RSA is in the core", i);
         BN_free(numbers[i]);
     }
 }

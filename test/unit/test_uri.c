@@ -26,7 +26,9 @@ START_TEST(attributes_are_decoded)
 {
     struct hsm_uri uri;
 
-    parse_ok("hsm:token=my%20board;object=t%C3%BCr%3b;id=%00%ff1;type=private?pin-source=file:/a%20b&pin-value=1%3d2", &uri);
+    parse_ok("hsm:token=my%20board;object=t%C3%BCr%3b;id=%00%ff1;type=private?pin-source=file:/"
+             "a%20b&pin-value=1%3d2",
+             &uri);
     ck_assert_str_eq(uri.token, "my board");
     ck_assert_str_eq(uri.object, "t\xc3\xbcr;");
     ck_assert_uint_eq(uri.id_len, 3);

@@ -2,10 +2,11 @@
 /*
  * Keeping RSA keys out of core dumps.
  *
- * libcrypto holds the numbers of an RSA key, and the Montgomery contexts that it makes of the primes for the first
- * signature, in the ordinary heap, and offers no way to have them elsewhere. So after that first signature the pages that
- * hold them are looked up and marked MADV_DONTDUMP. It is best effort: what cannot be read is not marked, and only
- * so much memory is searched. /proc/self/mem is read, because another thread may unmap what is being looked at.
+ * libcrypto holds the numbers of an RSA key, and the Montgomery contexts that it makes of the primes for the
+ * first signature, in the ordinary heap, and offers no way to have them elsewhere. So after that first
+ * signature the pages that hold them are looked up and marked MADV_DONTDUMP. It is best effort: what cannot
+ * be read is not marked, and only so much memory is searched. /proc/self/mem is read, because another thread
+ * may unmap what is being looked at.
  */
 #include "internal.h"
 
@@ -88,8 +89,8 @@ static void search_maps(struct search *s, FILE *maps)
     char line[512], mode[5];
 
     while (fgets(line, sizeof(line), maps) != NULL) {
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s %lu", &from, &to, mode, &inode) != 4 || inode != 0 ||
-            strcmp(mode, "rw-p") != 0)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*x %*s %lu", &from, &to, mode, &inode) != 4 ||
+            inode != 0 || strcmp(mode, "rw-p") != 0)
             continue;
         if (s->near < from || s->near >= to) {
             if (to - from > s->budget)

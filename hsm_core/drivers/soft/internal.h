@@ -238,9 +238,11 @@ void soft_cache_shrink(struct soft_cache *cache, size_t keep);
 hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,
                      struct hsm_bytes in, struct hsm_buf *out);
 
-/* ---- hide.c --------------------------------------------------------------------------------------------- */
+/* ---- hide.c ---------------------------------------------------------------------------------------------
+ */
 
-/** Leave the pages that hold the private numbers of an RSA key out of core dumps. After its first signature. */
+/** Leave the pages that hold the private numbers of an RSA key out of core dumps. After its first signature.
+ */
 void soft_hide_rsa(const EVP_PKEY *pkey, const struct hsm_key_kind *kind);
 
 /* ---- crypto.c ------------------------------------------------------------------------------------------ */

@@ -29,9 +29,9 @@ struct soft_op {
 struct soft_key {
     struct soft_key *prev, *next;
     hsm_handle handle;
-    uint32_t counter; /* of the file when the key was last known to be what its row says */
-    unsigned refs;    /* threads that are using it */
-    bool dead;        /* out of the cache: freed by its last user */
+    uint32_t counter;   /* of the file when the key was last known to be what its row says */
+    unsigned refs;      /* threads that are using it */
+    bool dead;          /* out of the cache: freed by its last user */
     atomic_bool hidden; /* soft_hide_rsa() has been called */
     struct hsm_key_kind kind;
     unsigned usage;
