@@ -46,7 +46,7 @@ client() # PROGRAM NAME OPTION...
     local program=$1 name=$2
 
     shift 2
-    timeout 20 "$program" -h localhost -p "$port" --cafile "$work/ca.pem" --cert "$work/$name.crt" \
+    timeout 20 "$program" -h 127.0.0.1 -p "$port" --cafile "$work/ca.pem" --cert "$work/$name.crt" \
         --key "$work/$name.ref" -q 1 "$@"
 }
 
@@ -83,9 +83,9 @@ for name in client-ec client-rsa client-ed client-file; do
     grep -q "u'$name'" "$work/broker.log" || report 'NOT OK' "the broker saw $name by its certificate" \
         "$work/broker.log"
 done
-fails 'a client without certificate is refused' . timeout 20 mosquitto_pub -h localhost -p "$port" \
+fails 'a client without certificate is refused' . timeout 20 mosquitto_pub -h 127.0.0.1 -p "$port" \
     --cafile "$work/ca.pem" -t test -m no
-fails 'a certificate of another key is refused by the client' . timeout 20 mosquitto_pub -h localhost -p "$port" \
+fails 'a certificate of another key is refused by the client' . timeout 20 mosquitto_pub -h 127.0.0.1 -p "$port" \
     --cafile "$work/ca.pem" --cert "$work/client-rsa.crt" --key "$work/client-ec.ref" -t test -m no
 
 echo '# SIGHUP'
