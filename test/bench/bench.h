@@ -62,7 +62,7 @@ bool bench_fail_crypto(const char *what);
 
 /* The operations; each fills @p score. */
 bool bench_sign(struct bench *bench, const char *key_type, bool pss, struct score *score);
-bool bench_load(struct bench *bench, struct score *score);
+bool bench_load(struct bench *bench, bool configured, struct score *score);
 bool bench_cold(struct bench *bench, bool configured, struct score *score);
 bool bench_handshake(struct bench *bench, unsigned clients, struct score *score);
 

@@ -35,6 +35,16 @@ static bool run_eddsa(struct bench *bench, struct score *score)
     return bench_sign(bench, "ed25519", false, score);
 }
 
+static bool run_load(struct bench *bench, struct score *score)
+{
+    return bench_load(bench, true, score);
+}
+
+static bool run_load_plain(struct bench *bench, struct score *score)
+{
+    return bench_load(bench, false, score);
+}
+
 static bool run_cold(struct bench *bench, struct score *score)
 {
     return bench_cold(bench, true, score);
@@ -65,7 +75,8 @@ static const struct op {
     { "rsa-2048-pkcs1", run_rsa, "RSA-2048, PKCS#1 v1.5, SHA-256: one signature" },
     { "rsa-2048-pss", run_pss, "RSA-2048, PSS, SHA-256: one signature" },
     { "ed25519", run_eddsa, "Ed25519: one signature" },
-    { "load", bench_load, "PEM_read_bio_PrivateKey: key reference against PEM key (P-256)" },
+    { "load", run_load, "PEM_read_bio_PrivateKey: key reference against PEM key (P-256)" },
+    { "load-unconfigured", run_load_plain, "the same, but the PEM key where hsm is not loaded" },
     { "cold", run_cold, "a fresh `openssl pkeyutl -sign`, both with the same configuration" },
     { "cold-unconfigured", run_cold_plain, "the same, but the PEM key without any configuration" },
     { "handshake", run_handshake, "nginx: one full TLS 1.3 handshake (P-256)" },

@@ -12,10 +12,10 @@ struct signer {
     bool pss;
 };
 
-static EVP_PKEY *read_key(const char *path)
+static EVP_PKEY *read_key(const char *path, OSSL_LIB_CTX *libctx)
 {
     BIO *in = BIO_new_file(path, "r");
-    EVP_PKEY *key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = in != NULL ? PEM_read_bio_PrivateKey_ex(in, NULL, NULL, NULL, libctx, NULL) : NULL;
 
     BIO_free(in);
     return key;
@@ -55,7 +55,7 @@ bool bench_sign(struct bench *bench, const char *key_type, bool pss, struct scor
     if (!fixture_key(bench, key_type, &files))
         return false;
     for (int side = 0; side < SIDE_COUNT; side++) {
-        signer[side] = (struct signer){ .key = read_key(files.path[side]), .pss = pss };
+        signer[side] = (struct signer){ .key = read_key(files.path[side], NULL), .pss = pss };
         contest.arg[side] = &signer[side];
         if (signer[side].key == NULL) {
             (void)bench_fail_crypto(files.path[side]);
@@ -71,22 +71,39 @@ out:
     return done;
 }
 
+struct loader {
+    const char *path;
+    OSSL_LIB_CTX *libctx; /* NULL: the program's, as the configuration made it */
+};
+
 static bool load_once(void *arg)
 {
-    EVP_PKEY *key = read_key(arg);
+    const struct loader *loader = arg;
+    EVP_PKEY *key = read_key(loader->path, loader->libctx);
 
     EVP_PKEY_free(key);
-    return key != NULL || bench_fail_crypto(arg);
+    return key != NULL || bench_fail_crypto(loader->path);
 }
 
-bool bench_load(struct bench *bench, struct score *score)
+/* Every provider that can decode makes libcrypto search longer, for other keys too: unconfigured shows it. */
+bool bench_load(struct bench *bench, bool configured, struct score *score)
 {
     struct key_pair_files files;
+    struct loader loader[SIDE_COUNT] = { 0 };
     struct contest contest = { .run = load_once, .threads = bench->threads };
+    OSSL_LIB_CTX *unconfigured = configured ? NULL : OSSL_LIB_CTX_new();
+    bool done = false;
 
-    if (!fixture_key(bench, "ec", &files))
-        return false;
-    for (int side = 0; side < SIDE_COUNT; side++)
-        contest.arg[side] = files.path[side];
-    return contest_run(&contest, bench->seconds, score);
+    if (!configured && unconfigured == NULL)
+        return bench_fail_crypto("library context");
+    if (fixture_key(bench, "ec", &files)) {
+        for (int side = 0; side < SIDE_COUNT; side++) {
+            loader[side].path = files.path[side];
+            contest.arg[side] = &loader[side];
+        }
+        loader[SIDE_DEFAULT].libctx = unconfigured;
+        done = contest_run(&contest, bench->seconds, score);
+    }
+    OSSL_LIB_CTX_free(unconfigured);
+    return done;
 }

@@ -10,7 +10,7 @@ mkdir "$work/tmp"
 export TMPDIR=$work/tmp
 ok 'all operations, as JSON' timeout 120 "$bench" --json --seconds 0.1
 cp "$work/out" "$work/all.json"
-same 'eight rows' "$(jq length "$work/all.json")" 8
+same 'nine rows' "$(jq length "$work/all.json")" 9
 ok 'each complete and plausible' jq -e 'all(.[]; (.op | type == "string") and (.token | startswith("soft:")) and
     (.threads >= 1) and (.ops_per_s > 0) and (.ratio > 0.05) and (.ratio < 5))' "$work/all.json"
 ok 'a table for people' timeout 60 "$bench" --op ecdsa-p256,load --threads 2 --seconds 0.1
