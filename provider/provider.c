@@ -20,11 +20,12 @@
 #define NAMES_X25519  "X25519:1.3.101.110"
 #define NAMES_X448    "X448:1.3.101.111"
 
-#define PROPERTY           "provider=hsm"
-#define PROPERTY_DER       "provider=hsm,input=der,structure=hsm-reference"
-#define PROPERTY_TO_PEM    "provider=hsm,output=pem,structure=PrivateKeyInfo"
-#define PROPERTY_TO_PEM_EC "provider=hsm,output=pem,structure=type-specific" /* what `openssl ec` asks for   \
-                                                                              */
+#define PROPERTY        "provider=hsm"
+#define PROPERTY_DER    "provider=hsm,input=der,structure=hsm-reference"
+#define PROPERTY_TO_PEM "provider=hsm,output=pem,structure=PrivateKeyInfo"
+#define PROPERTY_TO_PEM_EC                                                                                   \
+    "provider=hsm,output=pem,structure=type-specific" /* what `openssl ec` asks for                          \
+                                                       */
 #define PROPERTY_TO_DER  "provider=hsm,output=der,structure=hsm-reference"
 #define PROPERTY_TO_TEXT "provider=hsm,output=text"
 
