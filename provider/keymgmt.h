@@ -6,6 +6,14 @@
 #include "dispatch.h"
 #include "prov.h"
 
+/*
+ * What our EdDSA keys call their signature. libcrypto first fetches that name by normal precedence and tries
+ * to move the key there: a name that nobody else has saves the failing move, and with it the locks that
+ * threads would meet at.
+ */
+#define PROV_NAME_ED25519_SIGNATURE "HSM-ED25519"
+#define PROV_NAME_ED448_SIGNATURE   "HSM-ED448"
+
 #define PROV_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Parameters of our own */

@@ -220,7 +220,7 @@ static const OSSL_PARAM *ecx_types(int selection)
         { 0, NULL }                                                                                          \
     }
 
-ECX_TYPE(ed25519, HSM_KEY_ED25519, ed_gettable_params, OSSL_OP_SIGNATURE, "ED25519");
-ECX_TYPE(ed448, HSM_KEY_ED448, ed_gettable_params, OSSL_OP_SIGNATURE, "ED448");
+ECX_TYPE(ed25519, HSM_KEY_ED25519, ed_gettable_params, OSSL_OP_SIGNATURE, PROV_NAME_ED25519_SIGNATURE);
+ECX_TYPE(ed448, HSM_KEY_ED448, ed_gettable_params, OSSL_OP_SIGNATURE, PROV_NAME_ED448_SIGNATURE);
 ECX_TYPE(x25519, HSM_KEY_X25519, x_gettable_params, OSSL_OP_KEYEXCH, "X25519");
 ECX_TYPE(x448, HSM_KEY_X448, x_gettable_params, OSSL_OP_KEYEXCH, "X448");

@@ -43,6 +43,9 @@ static const OSSL_ALGORITHM keymgmt_table[] = {
 static const OSSL_ALGORITHM signature_table[] = {
     { NAMES_RSA, PROPERTY, prov_rsa_signature_functions, "RSA signature by a token" },
     { "ECDSA", PROPERTY, prov_ecdsa_signature_functions, "ECDSA signature by a token" },
+    { PROV_NAME_ED25519_SIGNATURE, PROPERTY, prov_eddsa25519_signature_functions,
+      "Ed25519 signature by a token" },
+    { PROV_NAME_ED448_SIGNATURE, PROPERTY, prov_eddsa448_signature_functions, "Ed448 signature by a token" },
     { NAMES_ED25519, PROPERTY, prov_eddsa25519_signature_functions, "Ed25519 signature by a token" },
     { NAMES_ED448, PROPERTY, prov_eddsa448_signature_functions, "Ed448 signature by a token" },
     { NULL, NULL, NULL, NULL }
