@@ -60,7 +60,19 @@ struct hsm_driver {
     hsm_status (*get)(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *value);
     hsm_status (*destroy)(struct hsm_token *tok, hsm_handle handle);
     hsm_key_op *sign;
+    /** As sign, but `in` is the message and the token hashes it with mech->hash: fewer bytes on a slow wire.
+     * HSM_ERR_UNSUPPORTED: hash it yourself and call sign. */
+    hsm_key_op *sign_message;
     hsm_status (*random)(struct hsm_token *tok, struct hsm_buf *out);
+    hsm_status (*counter_create)(struct hsm_token *tok, const struct hsm_object_spec *spec, uint64_t value,
+                                 hsm_handle *handle);
+    hsm_status (*counter_get)(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
+    hsm_status (*counter_increment)(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
+    hsm_status (*attest)(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
+                         struct hsm_attestation *out);
+    /** Administration that only this driver knows, by name; `print` is called once per line of answer. */
+    hsm_status (*control)(struct hsm_token *tok, const char *command, const char *argument, hsm_line_fn *print,
+                          void *arg);
 };
 
 #endif

@@ -73,7 +73,7 @@ HSM_MUST_USE hsm_status hsm_token_info(struct hsm_token *tok, struct hsm_token_i
 
 struct hsm_token_init {
     const char *label;         /* UTF-8, 1..HSM_LABEL_MAX bytes */
-    struct hsm_bytes user_pin; /* 4..HSM_PIN_MAX bytes */
+    struct hsm_bytes user_pin; /* 4..HSM_PIN_MAX bytes; empty: keys need no login (not every driver can) */
     struct hsm_bytes so_pin;
     bool machine_pin;       /* user_pin is 256 random bits in text form: no stretching needed */
     unsigned pin_tries_max; /* 0: the driver's default */
@@ -147,8 +147,36 @@ HSM_MUST_USE hsm_status hsm_destroy(struct hsm_token *tok, hsm_handle handle);
 HSM_MUST_USE hsm_status hsm_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
                                  struct hsm_bytes in, struct hsm_buf *sig);
 
+/**
+ * As hsm_sign(), but @p in is the message and the token hashes it with mech->hash, which saves a slow wire bytes.
+ * @return HSM_ERR_UNSUPPORTED if this token, key or message does not lend itself: hash it and call hsm_sign().
+ */
+HSM_MUST_USE hsm_status hsm_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                                         struct hsm_bytes in, struct hsm_buf *sig);
+
 /** Fill out->cap bytes with random numbers from the token. */
 HSM_MUST_USE hsm_status hsm_random(struct hsm_token *tok, struct hsm_buf *out);
+
+/* ---- counters, attestation, administration -------------------------------------------------------------- */
+
+/** Make a monotonic counter (spec->cls HSM_CLASS_COUNTER, label, usage ignored) that starts at @p value. */
+HSM_MUST_USE hsm_status hsm_counter_create(struct hsm_token *tok, const struct hsm_object_spec *spec,
+                                           uint64_t value, hsm_handle *handle);
+/** Read a counter; no PIN. */
+HSM_MUST_USE hsm_status hsm_counter_get(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
+/** Add one; @p value: out, the new value. Never goes back, never wraps (HSM_ERR_TOKEN_FULL at the end). */
+HSM_MUST_USE hsm_status hsm_counter_increment(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
+
+/** Have the token prove where a key comes from. @p challenge: 16 fresh bytes. */
+HSM_MUST_USE hsm_status hsm_attest(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
+                                   struct hsm_attestation *out);
+
+/**
+ * Administration that is particular to one kind of token, e.g. "rotate-keys" of an SE05x; see docs/man/hsmctl.1.
+ * @return HSM_ERR_UNSUPPORTED if the driver does not know @p command
+ */
+HSM_MUST_USE hsm_status hsm_token_control(struct hsm_token *tok, const char *command, const char *argument,
+                                          hsm_line_fn *print, void *arg);
 
 /* ---- keys by reference --------------------------------------------------------------------------------- */
 
@@ -168,6 +196,9 @@ HSM_MUST_USE hsm_status hsm_key_object(struct hsm_key *key, struct hsm_object *o
 /** As hsm_sign(). */
 HSM_MUST_USE hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
                                      struct hsm_buf *sig);
+/** As hsm_sign_message(). */
+HSM_MUST_USE hsm_status hsm_key_sign_message(struct hsm_key *key, const struct hsm_mech *mech,
+                                             struct hsm_bytes in, struct hsm_buf *sig);
 /**
  * Should a caller that can reach a person ask for the PIN of this key's token now? No I/O. True if the key
  * has no PIN of its own, none was given yet, and the source is `prompt` (or, with @p if_unset, no source is

@@ -35,7 +35,7 @@ enum {
     HSM_DATA_MAX = 1 << 20   /* bytes of a certificate or data object */
 };
 
-enum hsm_class { HSM_CLASS_ANY, HSM_CLASS_KEY, HSM_CLASS_CERT, HSM_CLASS_DATA };
+enum hsm_class { HSM_CLASS_ANY, HSM_CLASS_KEY, HSM_CLASS_CERT, HSM_CLASS_DATA, HSM_CLASS_COUNTER };
 
 /** Values are stored in tokens; never renumber. */
 enum hsm_key_type {
@@ -71,7 +71,12 @@ enum {
     HSM_USAGE_VERIFY = 1 << 6
 };
 
-enum hsm_origin { HSM_ORIGIN_NONE = 0, HSM_ORIGIN_GENERATED = 1, HSM_ORIGIN_IMPORTED = 2 };
+enum hsm_origin {
+    HSM_ORIGIN_NONE = 0,
+    HSM_ORIGIN_GENERATED = 1,
+    HSM_ORIGIN_IMPORTED = 2,
+    HSM_ORIGIN_FACTORY = 3 /* put there by the maker of the token */
+};
 
 /** A fully determined key type: "ec:P-256" is { HSM_KEY_EC, HSM_CURVE_P256, 256 }. */
 struct hsm_key_kind {
@@ -82,7 +87,7 @@ struct hsm_key_kind {
 
 /** What to create. Strings and bytes are borrowed for the call. */
 struct hsm_object_spec {
-    enum hsm_class cls;       /* KEY, CERT or DATA */
+    enum hsm_class cls;       /* KEY, CERT, DATA or COUNTER */
     struct hsm_key_kind kind; /* keys: what to generate; ignored for import, it is in the data */
     const char *label;        /* UTF-8, 1..HSM_LABEL_MAX bytes; unique per class on a token */
     struct hsm_bytes id; /* empty: keys and certificates get the RFC 7093 identifier of their public key */
@@ -157,6 +162,30 @@ struct hsm_token_info {
     bool machine_pin; /* the user PIN was made by --generate-pin and is not stretched */
     unsigned pin_tries_left, so_tries_left, pin_tries_max;
     bool pin_locked, so_locked;
+    bool no_pin;          /* keys need no login */
+    bool initialised;     /* `token init` was done; if not, only factory objects can be used */
+    char model[64];       /* "SE050 applet 3.1.1" */
+    char channel[32];     /* "plain", "scp03", "scp03 (public keys)", "" if there is no wire */
+    size_t free_bytes;    /* persistent memory left, 0: unknown */
 };
+
+/** Proof by the token's maker that a key was generated inside; see hsm_attest(). All bytes as the token gave them. */
+struct hsm_attestation {
+    char format[24];            /* "nxp-se05x-3" or "nxp-se05x-7": what `message` looks like */
+    uint8_t message[3072];      /* the signed bytes: ECDSA with SHA-256 over them */
+    size_t message_len;
+    uint8_t signature[144];     /* DER ECDSA-Sig-Value */
+    size_t signature_len;
+    uint8_t certificate[2048];  /* DER, of the attestation key, if the token holds it */
+    size_t certificate_len;
+    uint8_t attester[133];      /* attestation public key, uncompressed point */
+    size_t attester_len;
+    uint8_t chip_id[32];
+    size_t chip_id_len;
+    enum hsm_origin origin;     /* of the attested key, as signed */
+};
+
+/** Called once per line of text, without newline. */
+typedef void hsm_line_fn(void *arg, const char *line);
 
 #endif
