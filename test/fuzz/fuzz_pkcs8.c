@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "drivers/soft/pkcs8.h"
+#include "pkcs8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,13 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t der[1 << 17];
     struct hsm_buf out = { der, sizeof(der), 0 };
-    struct soft_private a, b;
+    struct pkcs8_private a, b;
     size_t i;
 
-    if (size > sizeof(der) / 2 || soft_pkcs8_decode((struct hsm_bytes){ data, size }, &a) != HSM_OK)
+    if (size > sizeof(der) / 2 || pkcs8_decode((struct hsm_bytes){ data, size }, &a) != HSM_OK)
         return 0;
-    if (soft_pkcs8_encode(&a, &out) != HSM_OK ||
-        soft_pkcs8_decode((struct hsm_bytes){ der, out.len }, &b) != HSM_OK)
+    if (pkcs8_encode(&a, &out) != HSM_OK || pkcs8_decode((struct hsm_bytes){ der, out.len }, &b) != HSM_OK)
         abort();
     for (i = 0; i < RSA_NUMBERS; i++)
         check_same(a.rsa[i], b.rsa[i]);

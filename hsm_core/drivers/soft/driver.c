@@ -163,7 +163,7 @@ hsm_status soft_token_new(const struct hsm_open_args *args, struct soft_token **
     t->looked_ms = soft_now_ms();
     if ((st = file_path(args, t->path, sizeof(t->path))) == HSM_OK &&
         (t->gcm = EVP_CIPHER_fetch(t->libctx, "AES-256-GCM", "provider=default")) == NULL)
-        st = soft_crypto_fail(HSM_ERR_CRYPTO, "no AES-256-GCM in libcrypto's default provider");
+        st = hsm_crypto_fail(HSM_ERR_CRYPTO, "no AES-256-GCM in libcrypto's default provider");
     if (st != HSM_OK) {
         soft_token_free(t);
         return st;

@@ -103,14 +103,14 @@ static void search_maps(struct search *s, FILE *maps)
 
 static bool make_patterns(struct search *s, const EVP_PKEY *pkey, const struct hsm_key_kind *kind)
 {
-    struct hsm_buf numbers = { hsm_secret_alloc(SOFT_PKCS8_MAX), SOFT_PKCS8_MAX, 0 };
-    struct soft_private priv;
-    bool ok = numbers.ptr != NULL && soft_pkey_numbers(pkey, kind, &numbers, &priv) == HSM_OK;
+    struct hsm_buf numbers = { hsm_secret_alloc(HSM_PKCS8_MAX), HSM_PKCS8_MAX, 0 };
+    struct pkcs8_private priv;
+    bool ok = numbers.ptr != NULL && hsm_pkey_numbers(pkey, kind, &numbers, &priv) == HSM_OK;
     size_t i;
 
     for (i = RSA_D; ok && i < RSA_NUMBERS; i++)
         add_pattern(s, priv.rsa[i]);
-    hsm_secret_free(numbers.ptr, SOFT_PKCS8_MAX);
+    hsm_secret_free(numbers.ptr, HSM_PKCS8_MAX);
     return ok;
 }
 

@@ -2,8 +2,8 @@
 /**
  * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c
  * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, key.c the cache
- * of ready keys and signing, hide.c keeps RSA out of core dumps, crypto.c all use of libcrypto, pkcs8.c the
- * byte form of a private key.
+ * of ready keys and signing, hide.c keeps RSA out of core dumps, crypto.c its use of libcrypto;
+ * codec/private.c and pkcs8.c know private keys.
  *
  * Secrets: the token key K (32 random bytes) is stored twice, wrapped by AES-256-GCM under a key derived from
  * the user PIN and from the SO PIN. What seals keys and data objects is derived from K by HKDF; only that is
@@ -22,7 +22,7 @@
 #include "hsm/driver.h"
 #include "hsm/pubkey.h"
 #include "hsm/secret.h"
-#include "pkcs8.h"
+#include "private.h"
 
 enum {
     SOFT_APPLICATION_ID = 0x48534d74, /* "HSMt" in the file's header */
@@ -35,7 +35,7 @@ enum {
     SOFT_WRAPPED_LEN = SOFT_KEY_LEN + SOFT_SEAL_EXTRA,
     SOFT_SALT_LEN = 16,
     SOFT_DIGEST_LEN = 32,
-    SOFT_ID_LEN = 20,
+    SOFT_ID_LEN = HSM_KEY_ID_LEN,
     SOFT_PIN_MIN = 4,
     SOFT_TRIES_DEFAULT = 10,
     SOFT_TRIES_LIMIT = 1000,
@@ -247,13 +247,6 @@ void soft_hide_rsa(const EVP_PKEY *pkey, const struct hsm_key_kind *kind);
 
 /* ---- crypto.c ------------------------------------------------------------------------------------------ */
 
-/** hsm_fail() with libcrypto's own reason behind it. */
-hsm_status soft_crypto_fail(hsm_status st, const char *what);
-/** Give libcrypto a heap for secrets that is locked and not dumped, if the program has not. */
-void soft_secure_heap(void);
-/** Is little of that heap left? */
-bool soft_secure_heap_tight(void);
-
 HSM_MUST_USE hsm_status soft_random_bytes(OSSL_LIB_CTX *libctx, void *out, size_t len);
 HSM_MUST_USE hsm_status soft_sha256(OSSL_LIB_CTX *libctx, struct hsm_bytes in,
                                     uint8_t digest[SOFT_DIGEST_LEN]);
@@ -268,24 +261,5 @@ HSM_MUST_USE hsm_status soft_seal(struct soft_token *t, const uint8_t key[SOFT_K
 /** @return HSM_ERR_DATA (without a line) if the seal does not fit */
 HSM_MUST_USE hsm_status soft_unseal(struct soft_token *t, const uint8_t key[SOFT_KEY_LEN],
                                     struct hsm_bytes aad, struct hsm_bytes sealed, struct hsm_buf *out);
-
-HSM_MUST_USE hsm_status soft_pkey_generate(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind,
-                                           EVP_PKEY **pkey);
-/** The numbers of @p pkey, in @p numbers: secret memory of SOFT_PKCS8_MAX bytes. */
-HSM_MUST_USE hsm_status soft_pkey_numbers(const EVP_PKEY *pkey, const struct hsm_key_kind *kind,
-                                          struct hsm_buf *numbers, struct soft_private *priv);
-HSM_MUST_USE hsm_status soft_pkey_new(OSSL_LIB_CTX *libctx, const struct soft_private *priv, EVP_PKEY **pkey);
-/** The EC public point that belongs to priv->scalar. point->cap >= HSM_POINT_MAX */
-HSM_MUST_USE hsm_status soft_ec_point(OSSL_LIB_CTX *libctx, const struct soft_private *priv,
-                                      struct hsm_buf *point);
-/** Does the private part belong to the public, are primes prime ...? HSM_ERR_DATA */
-HSM_MUST_USE hsm_status soft_pkey_check(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey);
-HSM_MUST_USE hsm_status soft_pkey_spki(EVP_PKEY *pkey, struct hsm_buf *spki);
-/** RFC 7093 section 2 method 1: leftmost 160 bits of SHA-256 over the subjectPublicKey. */
-HSM_MUST_USE hsm_status soft_spki_id(OSSL_LIB_CTX *libctx, struct hsm_bytes spki, uint8_t id[SOFT_ID_LEN]);
-/** @p der must be one X.509 certificate and nothing behind it: identifier and kind (NONE if unknown to hsm)
- * of its public key. HSM_ERR_DATA */
-HSM_MUST_USE hsm_status soft_certificate_id(OSSL_LIB_CTX *libctx, struct hsm_bytes der,
-                                            struct hsm_key_kind *kind, uint8_t id[SOFT_ID_LEN]);
 
 #endif

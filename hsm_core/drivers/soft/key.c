@@ -204,23 +204,24 @@ static void release_key(struct soft_token *t, struct soft_key *key, struct soft_
 
 static hsm_status make_pkey(struct soft_token *t, const struct soft_row *row, EVP_PKEY **pkey)
 {
-    struct hsm_buf pkcs8 = { hsm_secret_alloc(SOFT_PKCS8_MAX), SOFT_PKCS8_MAX, 0 };
-    struct soft_private priv;
+    struct hsm_buf pkcs8 = { hsm_secret_alloc(HSM_PKCS8_MAX), HSM_PKCS8_MAX, 0 };
+    struct pkcs8_private priv;
     hsm_status st;
 
     if (pkcs8.ptr == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for key '%s'", row->obj.label);
     if ((st = soft_object_unseal(t, row, &pkcs8)) != HSM_OK ||
-        (st = soft_pkcs8_decode((struct hsm_bytes){ pkcs8.ptr, pkcs8.len }, &priv)) != HSM_OK)
+        (st = pkcs8_decode((struct hsm_bytes){ pkcs8.ptr, pkcs8.len }, &priv)) != HSM_OK)
         goto out;
-    if (soft_secure_heap_tight())
+    if (hsm_secure_heap_tight())
         soft_cache_shrink(&t->cache, KEYS_MAX / 4);
-    if ((st = soft_pkey_new(t->libctx, &priv, pkey)) != HSM_OK) { /* perhaps the heap for secrets is full */
+    if ((st = hsm_private_pkey(t->libctx, &priv, pkey)) !=
+        HSM_OK) { /* perhaps the heap for secrets is full */
         soft_cache_shrink(&t->cache, 0);
-        st = soft_pkey_new(t->libctx, &priv, pkey);
+        st = hsm_private_pkey(t->libctx, &priv, pkey);
     }
 out:
-    hsm_secret_free(pkcs8.ptr, SOFT_PKCS8_MAX);
+    hsm_secret_free(pkcs8.ptr, HSM_PKCS8_MAX);
     return st;
 }
 
@@ -486,7 +487,7 @@ static hsm_status new_op(struct soft_token *t, const struct soft_key *key, const
     }
     op_free(op);
     (void)snprintf(what, sizeof(what), "key '%s' on %s cannot sign in this way", key->label, t->where);
-    return soft_crypto_fail(HSM_ERR_MECH, what);
+    return hsm_crypto_fail(HSM_ERR_MECH, what);
 }
 
 /* Newer releases of libcrypto finish a message context with its first signature, so that it must be started
@@ -536,7 +537,7 @@ static hsm_status sign_with(struct soft_token *t, const struct soft_key *key, co
     op_free(*op);
     *op = NULL;
     (void)snprintf(what, sizeof(what), "key '%s' on %s cannot sign this", key->label, t->where);
-    return soft_crypto_fail(mech->type == HSM_MECH_RSA_RAW ? HSM_ERR_DATA : HSM_ERR_CRYPTO, what);
+    return hsm_crypto_fail(mech->type == HSM_MECH_RSA_RAW ? HSM_ERR_DATA : HSM_ERR_CRYPTO, what);
 }
 
 hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,

@@ -15,7 +15,7 @@ enum { PAGE = 16 };
 
 /** What a new key passes through on its way into the token. Secret memory. */
 struct scratch {
-    uint8_t numbers[SOFT_PKCS8_MAX], pkcs8[SOFT_PKCS8_MAX];
+    uint8_t numbers[HSM_PKCS8_MAX], pkcs8[HSM_PKCS8_MAX];
 };
 
 static void put_be(struct hsm_buf *out, uint64_t value, size_t len)
@@ -206,7 +206,7 @@ static hsm_status describe_key(struct soft_token *t, const struct hsm_object_spe
     unsigned possible;
     hsm_status st;
 
-    if ((st = soft_pkey_spki(pkey, &spki)) != HSM_OK ||
+    if ((st = hsm_pkey_spki(pkey, &spki)) != HSM_OK ||
         (st = hsm_pubkey_parse((struct hsm_bytes){ spki.ptr, spki.len }, &pub)) != HSM_OK)
         return st;
     obj->spki_len = spki.len;
@@ -220,17 +220,17 @@ static hsm_status describe_key(struct soft_token *t, const struct hsm_object_spe
     if (obj->id_len > 0)
         return HSM_OK;
     obj->id_len = SOFT_ID_LEN;
-    return soft_spki_id(t->libctx, (struct hsm_bytes){ obj->spki, obj->spki_len }, obj->id);
+    return hsm_spki_id(t->libctx, (struct hsm_bytes){ obj->spki, obj->spki_len }, obj->id);
 }
 
 static hsm_status add_key(struct soft_token *t, const struct hsm_object_spec *spec,
-                          const struct soft_private *priv, EVP_PKEY *pkey, struct hsm_object *obj,
+                          const struct pkcs8_private *priv, EVP_PKEY *pkey, struct hsm_object *obj,
                           struct scratch *scratch, hsm_handle *handle)
 {
     struct hsm_buf pkcs8 = { scratch->pkcs8, sizeof(scratch->pkcs8), 0 };
     hsm_status st;
 
-    if ((st = describe_key(t, spec, pkey, obj)) != HSM_OK || (st = soft_pkcs8_encode(priv, &pkcs8)) != HSM_OK)
+    if ((st = describe_key(t, spec, pkey, obj)) != HSM_OK || (st = pkcs8_encode(priv, &pkcs8)) != HSM_OK)
         return st;
     return add(t, obj, (struct hsm_bytes){ pkcs8.ptr, pkcs8.len }, handle);
 }
@@ -240,7 +240,7 @@ hsm_status soft_generate(struct hsm_token *tok, const struct hsm_object_spec *sp
     struct soft_token *t = soft_of(tok);
     struct scratch *scratch = NULL;
     struct hsm_buf numbers;
-    struct soft_private priv;
+    struct pkcs8_private priv;
     struct hsm_object obj;
     EVP_PKEY *pkey = NULL;
     hsm_status st;
@@ -250,44 +250,14 @@ hsm_status soft_generate(struct hsm_token *tok, const struct hsm_object_spec *sp
         return st;
     if ((scratch = hsm_secret_alloc(sizeof(*scratch))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a key");
-    soft_secure_heap();
+    hsm_secure_heap();
     numbers = (struct hsm_buf){ scratch->numbers, sizeof(scratch->numbers), 0 };
-    if ((st = soft_pkey_generate(t->libctx, &spec->kind, &pkey)) == HSM_OK &&
-        (st = soft_pkey_numbers(pkey, &spec->kind, &numbers, &priv)) == HSM_OK)
+    if ((st = hsm_pkey_generate(t->libctx, &spec->kind, &pkey)) == HSM_OK &&
+        (st = hsm_pkey_numbers(pkey, &spec->kind, &numbers, &priv)) == HSM_OK)
         st = add_key(t, spec, &priv, pkey, &obj, scratch, handle);
     EVP_PKEY_free(pkey);
     hsm_secret_free(scratch, sizeof(*scratch));
     return st;
-}
-
-/* Does the point that came with an EC key (if any) belong to it? `point`: uncompressed, computed from the
- * scalar. */
-static bool point_fits(struct hsm_bytes given, struct hsm_bytes point)
-{
-    size_t field_len = (point.len - 1) / 2;
-
-    if (given.len == 0)
-        return true;
-    if (given.len == point.len)
-        return memcmp(given.ptr, point.ptr, point.len) == 0;
-    return given.len == 1 + field_len && given.ptr[0] == (0x02 | (point.ptr[point.len - 1] & 1)) &&
-           memcmp(given.ptr + 1, point.ptr + 1, field_len) == 0;
-}
-
-/* An EC key may come without its public point, or with a wrong one; what the token stores is computed. */
-static hsm_status complete_ec(struct soft_token *t, struct soft_private *priv, uint8_t point[HSM_POINT_MAX])
-{
-    struct hsm_buf q = { point, HSM_POINT_MAX, 0 };
-    hsm_status st;
-
-    if (priv->kind.type != HSM_KEY_EC)
-        return HSM_OK;
-    if ((st = soft_ec_point(t->libctx, priv, &q)) != HSM_OK)
-        return st;
-    if (!point_fits(priv->point, (struct hsm_bytes){ q.ptr, q.len }))
-        return hsm_fail(HSM_ERR_DATA, "malformed private key: its public point does not belong to it");
-    priv->point = (struct hsm_bytes){ q.ptr, q.len };
-    return HSM_OK;
 }
 
 hsm_status soft_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8,
@@ -295,21 +265,21 @@ hsm_status soft_import(struct hsm_token *tok, const struct hsm_object_spec *spec
 {
     struct soft_token *t = soft_of(tok);
     struct scratch *scratch = NULL;
-    struct soft_private priv;
+    struct pkcs8_private priv;
     struct hsm_object obj;
     uint8_t point[HSM_POINT_MAX];
+    struct hsm_buf q = { point, sizeof(point), 0 };
     EVP_PKEY *pkey = NULL;
     hsm_status st;
 
-    if ((st = soft_pkcs8_decode(pkcs8, &priv)) != HSM_OK ||
-        (st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
+    if ((st = pkcs8_decode(pkcs8, &priv)) != HSM_OK || (st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
         (st = describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK ||
-        (st = complete_ec(t, &priv, point)) != HSM_OK)
+        (st = hsm_private_complete(t->libctx, &priv, &q)) != HSM_OK)
         return st;
     if ((scratch = hsm_secret_alloc(sizeof(*scratch))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a key");
-    if ((st = soft_pkey_new(t->libctx, &priv, &pkey)) == HSM_OK &&
-        (st = soft_pkey_check(t->libctx, pkey)) == HSM_OK)
+    if ((st = hsm_private_pkey(t->libctx, &priv, &pkey)) == HSM_OK &&
+        (st = hsm_pkey_check(t->libctx, pkey)) == HSM_OK)
         st = add_key(t, spec, &priv, pkey, &obj, scratch, handle);
     EVP_PKEY_free(pkey);
     hsm_secret_free(scratch, sizeof(*scratch));
@@ -330,7 +300,7 @@ hsm_status soft_put(struct hsm_token *tok, const struct hsm_object_spec *spec, s
         (st = describe(t, spec, spec->cls, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK)
         return st;
     if (obj.cls == HSM_CLASS_CERT) {
-        if ((st = soft_certificate_id(t->libctx, value, &obj.kind, id)) != HSM_OK)
+        if ((st = hsm_certificate_id(t->libctx, value, &obj.kind, id)) != HSM_OK)
             return st;
         if (obj.id_len == 0) {
             memcpy(obj.id, id, sizeof(id));

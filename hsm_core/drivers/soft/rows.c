@@ -238,7 +238,7 @@ static bool value_len_sane(struct hsm_object *obj, int64_t len)
     if (len < SOFT_SEAL_EXTRA || len > HSM_DATA_MAX + SOFT_SEAL_EXTRA)
         return false;
     obj->value_len = obj->cls == HSM_CLASS_DATA ? (size_t)len - SOFT_SEAL_EXTRA : 0;
-    return obj->cls == HSM_CLASS_DATA || len <= SOFT_PKCS8_MAX + SOFT_SEAL_EXTRA;
+    return obj->cls == HSM_CLASS_DATA || len <= HSM_PKCS8_MAX + SOFT_SEAL_EXTRA;
 }
 
 static hsm_status read_object(struct soft_token *t, sqlite3_stmt *stmt, struct hsm_object *obj)

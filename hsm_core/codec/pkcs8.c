@@ -45,7 +45,7 @@ static const struct algorithm *algorithm_of(enum hsm_key_type type)
     return NULL;
 }
 
-size_t soft_scalar_len(const struct hsm_key_kind *kind)
+size_t pkcs8_scalar_len(const struct hsm_key_kind *kind)
 {
     const struct algorithm *algorithm = algorithm_of(kind->type);
     const struct hsm_curve_info *curve = hsm_curve_info(kind->curve);
@@ -72,7 +72,7 @@ static unsigned bit_length(struct hsm_bytes v)
     return bits;
 }
 
-static hsm_status check_rsa_size(const struct soft_private *priv)
+static hsm_status check_rsa_size(const struct pkcs8_private *priv)
 {
     struct hsm_bytes e = priv->rsa[RSA_E];
 
@@ -89,7 +89,7 @@ static hsm_status check_rsa_size(const struct soft_private *priv)
     return HSM_OK;
 }
 
-static hsm_status decode_rsa(struct hsm_bytes params, struct hsm_bytes key, struct soft_private *priv)
+static hsm_status decode_rsa(struct hsm_bytes params, struct hsm_bytes key, struct pkcs8_private *priv)
 {
     struct hsm_bytes seq, version, null;
     size_t i;
@@ -140,7 +140,7 @@ static hsm_status decode_curve(struct hsm_bytes params, struct hsm_key_kind *kin
 }
 
 /* RFC 5915: the curve may be named again, and the point may be missing */
-static hsm_status decode_ec(struct hsm_bytes params, struct hsm_bytes key, struct soft_private *priv)
+static hsm_status decode_ec(struct hsm_bytes params, struct hsm_bytes key, struct pkcs8_private *priv)
 {
     struct hsm_bytes seq, version, again, bits;
     hsm_status st;
@@ -161,13 +161,13 @@ static hsm_status decode_ec(struct hsm_bytes params, struct hsm_bytes key, struc
     }
     for (; priv->scalar.len > 0 && priv->scalar.ptr[0] == 0; priv->scalar.len--)
         priv->scalar.ptr++;
-    if (seq.len != 0 || priv->scalar.len == 0 || priv->scalar.len > soft_scalar_len(&priv->kind))
+    if (seq.len != 0 || priv->scalar.len == 0 || priv->scalar.len > pkcs8_scalar_len(&priv->kind))
         return malformed("EC private value of the wrong length");
     return HSM_OK;
 }
 
 static hsm_status decode_raw(const struct algorithm *algorithm, struct hsm_bytes params, struct hsm_bytes key,
-                             struct soft_private *priv)
+                             struct pkcs8_private *priv)
 {
     priv->kind.bits = algorithm->bits;
     if (params.len != 0 || !der_take(&key, DER_OCTET_STRING, &priv->scalar) || key.len != 0 ||
@@ -189,12 +189,12 @@ static bool only_known_extras(struct hsm_bytes rest)
     return true;
 }
 
-hsm_status soft_pkcs8_decode(struct hsm_bytes der, struct soft_private *priv)
+hsm_status pkcs8_decode(struct hsm_bytes der, struct pkcs8_private *priv)
 {
     struct hsm_bytes outer, version, algorithm, oid, key;
     size_t i;
 
-    *priv = (struct soft_private){ .kind = { HSM_KEY_NONE, HSM_CURVE_NONE, 0 } };
+    *priv = (struct pkcs8_private){ .kind = { HSM_KEY_NONE, HSM_CURVE_NONE, 0 } };
     if (!der_take(&der, DER_SEQUENCE, &outer) || der.len != 0 || !der_take_uint(&outer, &version) ||
         version.len != 1 || version.ptr[0] > 1 || !der_take(&outer, DER_SEQUENCE, &algorithm) ||
         !der_take(&algorithm, DER_OID, &oid) || !der_take(&outer, DER_OCTET_STRING, &key) ||
@@ -215,7 +215,7 @@ hsm_status soft_pkcs8_decode(struct hsm_bytes der, struct soft_private *priv)
 static const uint8_t zeros[66];
 
 /* The writer fills from the end, so everything below is in reverse order. */
-static void encode_rsa_key(struct der_writer *w, const struct soft_private *priv)
+static void encode_rsa_key(struct der_writer *w, const struct pkcs8_private *priv)
 {
     size_t mark = der_len(w), i;
 
@@ -225,10 +225,10 @@ static void encode_rsa_key(struct der_writer *w, const struct soft_private *priv
     der_wrap(w, mark, DER_SEQUENCE);
 }
 
-static void encode_ec_key(struct der_writer *w, const struct soft_private *priv)
+static void encode_ec_key(struct der_writer *w, const struct pkcs8_private *priv)
 {
     static const uint8_t one[1] = { 1 };
-    size_t len = soft_scalar_len(&priv->kind), mark = der_len(w), inner;
+    size_t len = pkcs8_scalar_len(&priv->kind), mark = der_len(w), inner;
 
     if (priv->point.len > 0) {
         inner = der_len(w);
@@ -247,7 +247,7 @@ static void encode_ec_key(struct der_writer *w, const struct soft_private *priv)
 }
 
 static void encode_algorithm(struct der_writer *w, const struct algorithm *algorithm,
-                             const struct soft_private *priv)
+                             const struct pkcs8_private *priv)
 {
     size_t mark = der_len(w);
 
@@ -261,7 +261,7 @@ static void encode_algorithm(struct der_writer *w, const struct algorithm *algor
     der_wrap(w, mark, DER_SEQUENCE);
 }
 
-hsm_status soft_pkcs8_encode(const struct soft_private *priv, struct hsm_buf *der)
+hsm_status pkcs8_encode(const struct pkcs8_private *priv, struct hsm_buf *der)
 {
     const struct algorithm *algorithm = algorithm_of(priv->kind.type);
     struct der_writer w;
