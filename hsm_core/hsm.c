@@ -34,6 +34,12 @@ struct call {
     const struct hsm_mech *mech;
     struct hsm_bytes in;
     struct hsm_buf *out;
+    uint64_t initial; /* counters: value to begin with, and where the value goes */
+    uint64_t *value;
+    struct hsm_attestation *attestation;
+    const char *command, *argument;
+    hsm_line_fn *print;
+    void *print_arg;
 };
 
 static hsm_status locked(struct hsm_token *tok, const struct call *call)
@@ -98,7 +104,7 @@ hsm_status hsm_login_configured(struct hsm_token *tok)
     unsigned logins = atomic_load(&tok->slot->logins);
     hsm_status st = hsm_token_info(tok, &info);
 
-    return st != HSM_OK || info.logged_in ? st : slot_login(tok->slot, tok, NULL, logins);
+    return st != HSM_OK || info.logged_in || info.no_pin ? st : slot_login(tok->slot, tok, NULL, logins);
 }
 
 hsm_status hsm_pin_change(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes old_pin,
@@ -142,6 +148,8 @@ static enum hsm_class wanted_class(const struct hsm_uri *uri)
         return HSM_CLASS_CERT;
     case HSM_URI_TYPE_DATA:
         return HSM_CLASS_DATA;
+    case HSM_URI_TYPE_COUNTER:
+        return HSM_CLASS_COUNTER;
     case HSM_URI_TYPE_ANY:
         break;
     }
@@ -203,6 +211,20 @@ static hsm_status keep_one(void *arg, struct hsm_token *tok, const struct hsm_ob
     return HSM_OK;
 }
 
+static const char *class_word(enum hsm_class cls)
+{
+    switch (cls) {
+    case HSM_CLASS_CERT:
+        return "certificate";
+    case HSM_CLASS_DATA:
+        return "data object";
+    case HSM_CLASS_COUNTER:
+        return "counter";
+    default:
+        return "key";
+    }
+}
+
 hsm_status hsm_find_one(struct hsm_token *tok, const struct hsm_uri *uri, struct hsm_object *obj)
 {
     struct found_one found = { obj, 0 };
@@ -213,9 +235,7 @@ hsm_status hsm_find_one(struct hsm_token *tok, const struct hsm_uri *uri, struct
         return st;
     if (found.count == 0)
         return hsm_fail(HSM_ERR_NO_OBJECT, "no %s '%s' on token '%s' (%s:%s); see `hsmctl key list`",
-                        wanted_class(uri) == HSM_CLASS_CERT   ? "certificate"
-                        : wanted_class(uri) == HSM_CLASS_DATA ? "data object"
-                                                              : "key",
+                        class_word(wanted_class(uri)),
                         uri->object[0] == '\0' && uri->id_len > 0 ? "with this id" : uri->object, name,
                         hsm_token_spec(tok->slot->ctx, tok->slot->index)->driver,
                         hsm_token_spec(tok->slot->ctx, tok->slot->index)->location);
@@ -354,6 +374,25 @@ hsm_status hsm_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech
     return token_sign(tok, key, mech, in, sig, NULL);
 }
 
+static hsm_status run_sign_message(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->sign_message(tok, call->handle, call->mech, call->in, call->out);
+}
+
+hsm_status token_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                              struct hsm_bytes in, struct hsm_buf *sig, const struct hsm_uri *uri)
+{
+    struct call call = { .run = run_sign_message, .handle = key, .mech = mech, .in = in, .out = sig };
+
+    return tok->driver->sign_message == NULL ? unsupported(tok, "hash a message") : perform(tok, &call, uri);
+}
+
+hsm_status hsm_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                            struct hsm_bytes in, struct hsm_buf *sig)
+{
+    return token_sign_message(tok, key, mech, in, sig, NULL);
+}
+
 static hsm_status run_random(struct hsm_token *tok, const struct call *call)
 {
     return tok->driver->random(tok, call->out);
@@ -364,4 +403,82 @@ hsm_status hsm_random(struct hsm_token *tok, struct hsm_buf *out)
     struct call call = { .run = run_random, .out = out };
 
     return tok->driver->random == NULL ? unsupported(tok, "make random numbers") : perform(tok, &call, NULL);
+}
+
+/* ---- counters, attestation, administration ------------------------------------------------------------- */
+
+static hsm_status run_counter_create(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->counter_create(tok, call->spec, call->initial, call->new_handle);
+}
+
+hsm_status hsm_counter_create(struct hsm_token *tok, const struct hsm_object_spec *spec, uint64_t value,
+                              hsm_handle *handle)
+{
+    struct call call = { .run = run_counter_create, .spec = spec, .initial = value, .new_handle = handle };
+    hsm_status st = check_spec(spec);
+
+    if (st != HSM_OK)
+        return st;
+    if (spec->cls != HSM_CLASS_COUNTER)
+        return hsm_fail(HSM_ERR_ARGUMENT, "'%s' is not described as a counter", spec->label);
+    return tok->driver->counter_create == NULL ? unsupported(tok, "count") : perform(tok, &call, NULL);
+}
+
+static hsm_status run_counter_get(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->counter_get(tok, call->handle, call->value);
+}
+
+hsm_status hsm_counter_get(struct hsm_token *tok, hsm_handle handle, uint64_t *value)
+{
+    struct call call = { .run = run_counter_get, .handle = handle, .value = value };
+
+    return tok->driver->counter_get == NULL ? unsupported(tok, "count") : perform(tok, &call, NULL);
+}
+
+static hsm_status run_counter_increment(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->counter_increment(tok, call->handle, call->value);
+}
+
+hsm_status hsm_counter_increment(struct hsm_token *tok, hsm_handle handle, uint64_t *value)
+{
+    struct call call = { .run = run_counter_increment, .handle = handle, .value = value };
+
+    return tok->driver->counter_increment == NULL ? unsupported(tok, "count") : perform(tok, &call, NULL);
+}
+
+static hsm_status run_attest(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->attest(tok, call->handle, call->in, call->attestation);
+}
+
+hsm_status hsm_attest(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
+                      struct hsm_attestation *out)
+{
+    struct call call = { .run = run_attest, .handle = handle, .in = challenge, .attestation = out };
+
+    memset(out, 0, sizeof(*out));
+    if (challenge.len != HSM_CHALLENGE_LEN)
+        return hsm_fail(HSM_ERR_DATA_LEN, "a challenge has %d bytes, this one %zu", HSM_CHALLENGE_LEN,
+                        challenge.len);
+    return tok->driver->attest == NULL ? unsupported(tok, "prove where a key comes from")
+                                       : perform(tok, &call, NULL);
+}
+
+static hsm_status run_control(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->control(tok, call->command, call->argument, call->print, call->print_arg);
+}
+
+hsm_status hsm_token_control(struct hsm_token *tok, const char *command, const char *argument,
+                             hsm_line_fn *print, void *arg)
+{
+    struct call call = {
+        .run = run_control, .command = command, .argument = argument, .print = print, .print_arg = arg
+    };
+
+    return tok->driver->control == NULL ? unsupported(tok, "be administered in this way")
+                                        : perform(tok, &call, NULL);
 }

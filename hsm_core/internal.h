@@ -95,6 +95,9 @@ hsm_status token_login(struct hsm_token *tok, enum hsm_role role,
                        struct hsm_bytes pin); /* nothing but the driver's call */
 hsm_status token_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
                       struct hsm_buf *sig, const struct hsm_uri *uri);
+/** Without a call of the driver if it has none for this. */
+hsm_status token_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                              struct hsm_bytes in, struct hsm_buf *sig, const struct hsm_uri *uri);
 
 /* pin.c */
 /** A source that does not depend on a person: false for `prompt`. */

@@ -193,20 +193,42 @@ hsm_status hsm_key_object(struct hsm_key *key, struct hsm_object *obj)
 
 /* ---- operations ---------------------------------------------------------------------------------------- */
 
-hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
-                        struct hsm_buf *sig)
+typedef hsm_status token_sign_fn(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                                 struct hsm_bytes in, struct hsm_buf *sig, const struct hsm_uri *uri);
+
+static hsm_status sign_by(token_sign_fn *sign, struct hsm_key *key, const struct hsm_mech *mech,
+                          struct hsm_bytes in, struct hsm_buf *sig)
 {
     const struct binding *b;
     hsm_status st;
 
     if ((st = bind(key, false, &b)) != HSM_OK)
         return st;
-    st = token_sign(b->token, b->handle, mech, in, sig, key->uri);
+    st = sign(b->token, b->handle, mech, in, sig, key->uri);
     /* Made anew under the same name, or the token was replaced: look once more. A changed key is refused
      * there. */
     if ((st == HSM_ERR_NO_OBJECT || st == HSM_ERR_TOKEN_GONE) && (st = bind(key, true, &b)) == HSM_OK)
-        st = token_sign(b->token, b->handle, mech, in, sig, key->uri);
+        st = sign(b->token, b->handle, mech, in, sig, key->uri);
+    return st;
+}
+
+hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
+                        struct hsm_buf *sig)
+{
+    hsm_status st = sign_by(token_sign, key, mech, in, sig);
+
     hsm_log(key->ctx, HSM_LOG_DEBUG, "sign with key '%s': %s", key->uri->object, hsm_strerror(st));
+    return st;
+}
+
+hsm_status hsm_key_sign_message(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
+                                struct hsm_buf *sig)
+{
+    hsm_status st = sign_by(token_sign_message, key, mech, in, sig);
+
+    if (st != HSM_ERR_UNSUPPORTED) /* then comes hsm_key_sign(), and its line */
+        hsm_log(key->ctx, HSM_LOG_DEBUG, "sign a message with key '%s': %s", key->uri->object,
+                hsm_strerror(st));
     return st;
 }
 
@@ -223,13 +245,25 @@ static size_t token_index(const struct hsm_key *key)
     return 0;
 }
 
+/* An open token may have told that its keys need none. */
+static bool needs_no_pin(struct hsm_ctx *ctx, size_t index)
+{
+    const struct process *process = process_get(ctx);
+    const struct hsm_token *tok =
+        process == NULL || index >= process->slot_count
+            ? NULL
+            : atomic_load_explicit(&process->slots[index].token, memory_order_acquire);
+
+    return tok != NULL && tok->no_pin;
+}
+
 bool hsm_key_wants_pin(struct hsm_key *key, bool if_unset)
 {
     size_t index = token_index(key);
     const char *source = hsm_pin_source(key->ctx, index);
 
     if (key->uri->has_pin_value || key->uri->pin_source[0] != '\0' ||
-        atomic_load(&key->ctx->given[index]) != NULL)
+        atomic_load(&key->ctx->given[index]) != NULL || needs_no_pin(key->ctx, index))
         return false;
     return source == NULL ? if_unset : pin_source_is_prompt(source);
 }

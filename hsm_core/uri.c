@@ -9,8 +9,9 @@
 #include "utf8.h"
 
 static const char *const type_names[] = {
-    [HSM_URI_TYPE_PRIVATE] = "private",   [HSM_URI_TYPE_PUBLIC] = "public", [HSM_URI_TYPE_CERT] = "cert",
-    [HSM_URI_TYPE_SECRET] = "secret-key", [HSM_URI_TYPE_DATA] = "data",
+    [HSM_URI_TYPE_PRIVATE] = "private", [HSM_URI_TYPE_PUBLIC] = "public",
+    [HSM_URI_TYPE_CERT] = "cert",       [HSM_URI_TYPE_SECRET] = "secret-key",
+    [HSM_URI_TYPE_DATA] = "data",       [HSM_URI_TYPE_COUNTER] = "counter",
 };
 
 enum {
@@ -91,9 +92,10 @@ static hsm_status set_type(const char *text, size_t len, struct hsm_uri *uri)
             uri->type = (enum hsm_uri_type)i;
             return HSM_OK;
         }
-    return hsm_fail(HSM_ERR_URI,
-                    "key URI: type '%.*s' is not known: use private, public, cert, secret-key or data",
-                    len > 32 ? 32 : (int)len, text);
+    return hsm_fail(
+        HSM_ERR_URI,
+        "key URI: type '%.*s' is not known: use private, public, cert, secret-key, data or counter",
+        len > 32 ? 32 : (int)len, text);
 }
 
 static hsm_status set_attribute(const struct attribute *a, const char *text, size_t len, struct hsm_uri *uri)

@@ -76,6 +76,8 @@ struct prov_key {
     EVP_PKEY *soft; /* in prov_libctx(); prov_key_public() answers with it. Of any curve and size: has_pub is
                      * false and kind incomplete where hsm does not know the kind, so ask `soft` first */
     bool soft_private; /* soft is a key pair; else parameters of a curve that hsm does not know */
+    _Atomic uint32_t
+        refused; /* a bit per way of signing whose messages the token wants hashed; see signature.c */
     _Atomic(struct hsm_key *) saved; /* what prov_key_reference() made of a volatile key */
     _Atomic(EVP_PKEY *) pub_pkey;    /* made on first need by prov_key_public() */
 };

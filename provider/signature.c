@@ -230,6 +230,50 @@ int sig_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsign
 
 /* ---- messages ------------------------------------------------------------------------------------------ */
 
+/*
+ * A chip that hashes by itself is sent a short message instead of a padded block as long as its key. So a
+ * short message is kept beside its running digest and offered first. What the token refuses is remembered
+ * with the key, and from then on nothing is kept.
+ */
+static bool wants_message(const struct sig_ctx *ctx)
+{
+    uint32_t bit = ctx->alg->message_bit == NULL ? 0 : ctx->alg->message_bit(ctx);
+
+    return bit != 0 && ctx->op == SIG_OP_SIGN && ctx->key->key != NULL &&
+           (atomic_load_explicit(&ctx->key->refused, memory_order_relaxed) & bit) == 0;
+}
+
+static void keep(struct sig_ctx *ctx, const unsigned char *data, size_t len)
+{
+    ctx->keeping = ctx->keeping && len <= sizeof(ctx->message) - ctx->message_len;
+    if (!ctx->keeping || len == 0)
+        return;
+    memcpy(ctx->message + ctx->message_len, data, len);
+    ctx->message_len += len;
+}
+
+/** @return 1 signed, 0 failed and raised, -1 the token wants the digest */
+static int offer_message(struct sig_ctx *ctx, unsigned char *sig, size_t *siglen, size_t sigsize,
+                         struct hsm_bytes message)
+{
+    struct hsm_mech mech = { .type = HSM_MECH_NONE };
+    struct hsm_buf out = { .ptr = sig, .cap = sigsize };
+    hsm_status st;
+
+    if (!ctx->alg->mech(ctx, (size_t)EVP_MD_get_size(ctx->md), &mech))
+        return 0;
+    st = hsm_key_sign_message(ctx->key->key, &mech, message, &out);
+    if (st == HSM_ERR_UNSUPPORTED) {
+        atomic_fetch_or_explicit(&ctx->key->refused, ctx->alg->message_bit(ctx), memory_order_relaxed);
+        return -1;
+    }
+    ctx->finished = ctx->started;
+    if (st != HSM_OK)
+        return prov_raise(ctx->prov, st);
+    *siglen = out.len;
+    return 1;
+}
+
 static int start_message(struct sig_ctx *ctx)
 {
     if (ctx->started)
@@ -239,6 +283,8 @@ static int start_message(struct sig_ctx *ctx)
     if (ctx->mdctx == NULL || !EVP_DigestInit_ex2(ctx->mdctx, ctx->md, NULL))
         return prov_fail(ctx->prov, HSM_ERR_CRYPTO, "digest %s cannot be begun", EVP_MD_get0_name(ctx->md));
     ctx->started = true;
+    ctx->keeping = wants_message(ctx);
+    ctx->message_len = 0;
     return 1;
 }
 
@@ -255,7 +301,10 @@ int sig_digest_update(void *vctx, const unsigned char *data, size_t datalen)
 {
     struct sig_ctx *ctx = vctx;
 
-    return check_message(ctx) && start_message(ctx) && EVP_DigestUpdate(ctx->mdctx, data, datalen);
+    if (!check_message(ctx) || !start_message(ctx))
+        return 0;
+    keep(ctx, data, datalen);
+    return EVP_DigestUpdate(ctx->mdctx, data, datalen);
 }
 
 static int finish_message(struct sig_ctx *ctx, uint8_t digest[EVP_MAX_MD_SIZE], unsigned *digest_len)
@@ -287,12 +336,20 @@ int sig_digest_sign_final(void *vctx, unsigned char *sig, size_t *siglen, size_t
     struct sig_ctx *ctx = vctx;
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_len = 0;
+    int signed_it = -1;
 
     if (sig == NULL) {
         *siglen = sig_max(ctx);
         return 1;
     }
-    if (!check_room(ctx, sigsize) || !finish_message(ctx, digest, &digest_len))
+    if (!check_room(ctx, sigsize) || !check_message(ctx))
+        return 0;
+    if (ctx->started && ctx->keeping)
+        signed_it =
+            offer_message(ctx, sig, siglen, sigsize, (struct hsm_bytes){ ctx->message, ctx->message_len });
+    if (signed_it >= 0)
+        return signed_it;
+    if (!finish_message(ctx, digest, &digest_len))
         return 0;
     return sig_sign_input(ctx, sig, siglen, sigsize, (struct hsm_bytes){ digest, digest_len });
 }
@@ -303,13 +360,22 @@ int sig_digest_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsi
     struct sig_ctx *ctx = vctx;
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_len = 0;
+    int signed_it = -1;
 
     if (sig == NULL) {
         *siglen = sig_max(ctx);
         return 1;
     }
-    if (!check_room(ctx, sigsize) ||
-        !hash_message(ctx, (struct hsm_bytes){ tbs, tbslen }, digest, &digest_len))
+    if (!check_room(ctx, sigsize) || !check_message(ctx))
+        return 0;
+    if (!ctx->started && tbslen <= SIG_MESSAGE_MAX && wants_message(ctx))
+        signed_it = offer_message(ctx, sig, siglen, sigsize, (struct hsm_bytes){ tbs, tbslen });
+    else if (ctx->started && (keep(ctx, tbs, tbslen), ctx->keeping))
+        signed_it =
+            offer_message(ctx, sig, siglen, sigsize, (struct hsm_bytes){ ctx->message, ctx->message_len });
+    if (signed_it >= 0)
+        return signed_it;
+    if (!hash_message(ctx, (struct hsm_bytes){ tbs, tbslen }, digest, &digest_len))
         return 0;
     return sig_sign_input(ctx, sig, siglen, sigsize, (struct hsm_bytes){ digest, digest_len });
 }
@@ -352,7 +418,10 @@ int sig_set_ctx_md_params(void *vctx, const OSSL_PARAM params[])
 {
     struct sig_ctx *ctx = vctx;
 
-    return ctx->digesting && start_message(ctx) && EVP_MD_CTX_set_params(ctx->mdctx, params);
+    if (!ctx->digesting || !start_message(ctx))
+        return 0;
+    ctx->keeping = false; /* the token's hash has no parameters */
+    return EVP_MD_CTX_set_params(ctx->mdctx, params);
 }
 
 const OSSL_PARAM *sig_settable_ctx_md_params(void *vctx)

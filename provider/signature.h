@@ -9,7 +9,10 @@
 /* Function numbers that OpenSSL 3.0 does not know and therefore ignores. Source: core_dispatch.h of 3.4 */
 enum { SIG_FUNC_SIGN_MESSAGE_INIT = 27, SIG_FUNC_VERIFY_MESSAGE_INIT = 30 };
 
-enum { SIG_NAME_MAX = 64 }; /* bytes of a digest or mode name, with its NUL */
+enum {
+    SIG_NAME_MAX = 64,    /* bytes of a digest or mode name, with its NUL */
+    SIG_MESSAGE_MAX = 256 /* bytes of a message that is offered to the token unhashed; TLS signs up to 146 */
+};
 
 enum sig_op { SIG_OP_NONE, SIG_OP_SIGN, SIG_OP_VERIFY, SIG_OP_RECOVER };
 
@@ -24,6 +27,9 @@ struct sig_alg {
                 struct hsm_mech *mech); /* parameters for one signature */
     int (*forward)(struct sig_ctx *ctx,
                    EVP_PKEY_CTX *pctx); /* the same for the default provider. May be NULL */
+    /** The bit of prov_key.refused for the present parameters; 0 if a message cannot be offered. May be NULL:
+     * it saves nothing */
+    uint32_t (*message_bit)(const struct sig_ctx *ctx);
 };
 
 /** RSA's parameters; the negative salt lengths are OpenSSL's (RSA_PSS_SALTLEN_*). */
@@ -48,6 +54,9 @@ struct sig_ctx {
     EVP_MD *md; /* NULL: none chosen */
     EVP_MD_CTX *mdctx;
     struct sig_rsa rsa;
+    bool keeping; /* while started: all of the message so far is in `message` */
+    size_t message_len;
+    uint8_t message[SIG_MESSAGE_MAX];
 };
 
 struct sig_ctx *sig_new(struct prov_ctx *prov, const struct sig_alg *alg);

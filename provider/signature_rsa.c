@@ -283,6 +283,15 @@ static int rsa_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
     }
 }
 
+static uint32_t rsa_message_bit(const struct sig_ctx *ctx)
+{
+    _Static_assert(HSM_HASH_COUNT <= 16, "two paddings fit into 32 bits");
+
+    if (ctx->hash == HSM_HASH_NONE || ctx->rsa.pad_mode == RSA_NO_PADDING)
+        return 0;
+    return UINT32_C(1) << (ctx->hash + (ctx->rsa.pad_mode == RSA_PKCS1_PSS_PADDING ? 16 : 0));
+}
+
 /* To verify, or to sign with a volatile key. */
 static int rsa_forward(struct sig_ctx *ctx, EVP_PKEY_CTX *pctx)
 {
@@ -312,6 +321,7 @@ static const struct sig_alg rsa_alg = {
     .check_digest = rsa_check_digest,
     .mech = rsa_mech,
     .forward = rsa_forward,
+    .message_bit = rsa_message_bit,
 };
 
 /* ---- parameters ---------------------------------------------------------------------------------------- */

@@ -195,7 +195,7 @@ static hsm_status add_entry(void *arg, struct hsm_token *tok, const struct hsm_o
     struct store_ctx *ctx = arg;
     size_t room = ctx->room == 0 ? 4 : 2 * ctx->room;
 
-    if (obj->cls == HSM_CLASS_DATA ||
+    if ((obj->cls != HSM_CLASS_KEY && obj->cls != HSM_CLASS_CERT) ||
         (ctx->search.alias[0] != '\0' && strcmp(ctx->search.alias, obj->label) != 0))
         return HSM_OK;
     if (ctx->count == ctx->room) {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hsmctl cert put | get | list | delete */
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -143,36 +142,15 @@ static void add_expiry(struct json_object *record, X509 *cert)
         out_text(record, "not_after", NULL);
 }
 
-/* What the token said during hsm_find(), which may hold its lock: the values are read afterwards. */
-struct found {
-    struct hsm_object *objs;
-    size_t count;
-};
-
-static hsm_status keep(void *arg, struct hsm_token *tok, const struct hsm_object *obj)
-{
-    struct found *found = arg;
-    struct hsm_object *grown = realloc(found->objs, (found->count + 1) * sizeof(*grown));
-
-    (void)tok;
-    if (grown == NULL)
-        return hsm_fail(HSM_ERR_MEMORY, "out of memory for the list of certificates");
-    found->objs = grown;
-    grown[found->count++] = *obj;
-    return HSM_OK;
-}
-
 static hsm_status describe(struct tool *t, struct hsm_token *tok, const struct hsm_object *obj,
-                           struct json_object *list)
+                           struct json_object *record)
 {
     struct hsm_buf der = { .ptr = NULL };
-    struct json_object *record;
     X509 *cert;
     hsm_status st;
 
     if ((st = get_value(tok, obj, &der)) != HSM_OK)
         return st;
-    record = json_object_new_object();
     out_text(record, "label", obj->label);
     out_hex(record, "id", (struct hsm_bytes){ obj->id, obj->id_len });
     out_int(record, "size", (int64_t)obj->value_len);
@@ -181,7 +159,6 @@ static hsm_status describe(struct tool *t, struct hsm_token *tok, const struct h
         add_subject(record, cert);
         add_expiry(record, cert);
     }
-    json_object_array_add(list, record);
     X509_free(cert);
     tool_buf_free(&der);
     return HSM_OK;
@@ -190,23 +167,8 @@ static hsm_status describe(struct tool *t, struct hsm_token *tok, const struct h
 hsm_status cmd_cert_list(struct tool *t)
 {
     static const char *const fields[] = { "label", "subject", "not_after", "size", "id", NULL };
-    struct hsm_uri uri = { .type = HSM_URI_TYPE_CERT };
-    struct found found = { .objs = NULL };
-    struct hsm_token *tok = NULL;
-    struct json_object *list;
-    hsm_status st;
 
-    if ((st = tool_token(t, &tok)) != HSM_OK)
-        return st;
-    list = json_object_new_array();
-    st = hsm_find(tok, &uri, keep, &found);
-    for (size_t i = 0; i < found.count && st == HSM_OK; i++)
-        st = describe(t, tok, &found.objs[i], list);
-    free(found.objs);
-    if (st == HSM_OK)
-        return out_list(t, list, fields);
-    json_object_put(list);
-    return st;
+    return tool_list(t, HSM_URI_TYPE_CERT, fields, describe);
 }
 
 hsm_status cmd_cert_delete(struct tool *t)

@@ -40,34 +40,23 @@ hsm_status cmd_data_get(struct tool *t)
     return st;
 }
 
-static hsm_status list_one(void *arg, struct hsm_token *tok, const struct hsm_object *obj)
+static hsm_status describe(struct tool *t, struct hsm_token *tok, const struct hsm_object *obj,
+                           struct json_object *record)
 {
-    struct json_object *list = arg, *record = json_object_new_object();
-
+    (void)t;
     (void)tok;
     out_text(record, "label", obj->label);
     out_hex(record, "id", (struct hsm_bytes){ obj->id, obj->id_len });
     out_int(record, "size", (int64_t)obj->value_len);
     out_time(record, "created", obj->created_s);
-    json_object_array_add(list, record);
     return HSM_OK;
 }
 
 hsm_status cmd_data_list(struct tool *t)
 {
     static const char *const fields[] = { "label", "size", "created", "id", NULL };
-    struct hsm_uri uri = { .type = HSM_URI_TYPE_DATA };
-    struct json_object *list;
-    struct hsm_token *tok = NULL;
-    hsm_status st;
 
-    if ((st = tool_token(t, &tok)) != HSM_OK)
-        return st;
-    list = json_object_new_array();
-    if ((st = hsm_find(tok, &uri, list_one, list)) == HSM_OK)
-        return out_list(t, list, fields);
-    json_object_put(list);
-    return st;
+    return tool_list(t, HSM_URI_TYPE_DATA, fields, describe);
 }
 
 hsm_status cmd_data_delete(struct tool *t)

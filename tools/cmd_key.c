@@ -2,7 +2,6 @@
 /* hsmctl key generate | import | list | show | ref | export | delete */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <openssl/pem.h>
 
@@ -36,20 +35,25 @@ static size_t index_of(struct tool *t, const struct hsm_token *tok)
     return t->token_index;
 }
 
-static struct json_object *describe(const struct hsm_object *obj)
+static hsm_status describe(struct tool *t, struct hsm_token *tok, const struct hsm_object *obj,
+                           struct json_object *record)
 {
-    static const char *const origins[] = { "-", "generated", "imported" };
-    struct json_object *record = json_object_new_object();
+    static const char *const origins[] = { "-", "generated", "imported", "factory" };
     char type[32], usage[96];
 
+    (void)t;
+    (void)tok;
     out_text(record, "label", obj->label);
     out_text(record, "type", hsm_kind_format(&obj->kind, type));
     out_hex(record, "id", (struct hsm_bytes){ obj->id, obj->id_len });
     out_text(record, "usage", hsm_usage_format(obj->usage, usage));
     out_bool(record, "extractable", obj->extractable);
-    out_text(record, "origin", obj->origin <= HSM_ORIGIN_IMPORTED ? origins[obj->origin] : "-");
-    out_time(record, "created", obj->created_s);
-    return record;
+    out_text(record, "origin", obj->origin <= HSM_ORIGIN_FACTORY ? origins[obj->origin] : "-");
+    if (obj->created_s != 0)
+        out_time(record, "created", obj->created_s);
+    else
+        out_text(record, "created", NULL); /* a chip has no clock */
+    return HSM_OK;
 }
 
 static hsm_status show_object(struct tool *t, struct hsm_token *tok, const struct hsm_object *obj)
@@ -61,7 +65,8 @@ static hsm_status show_object(struct tool *t, struct hsm_token *tok, const struc
 
     if ((st = format_uri(t, obj, index_of(t, tok), &uri)) != HSM_OK)
         return st;
-    record = describe(obj);
+    record = json_object_new_object();
+    (void)describe(t, tok, obj, record);
     out_text(record, "uri", text);
     return out_record(t, record);
 }
@@ -86,12 +91,12 @@ static hsm_status report_new_key(struct tool *t, struct hsm_token *tok, const st
     return st;
 }
 
-static void show_progress(const struct hsm_key_kind *kind, bool begin)
+/* A chip searches for primes even of 2048 bits for seconds. */
+static bool takes_long(const struct tool *t, const struct hsm_key_kind *kind)
 {
-    bool slow = (kind->type == HSM_KEY_RSA || kind->type == HSM_KEY_RSA_PSS) && kind->bits >= SLOW_RSA_BITS;
+    bool rsa = kind->type == HSM_KEY_RSA || kind->type == HSM_KEY_RSA_PSS;
 
-    if (slow && isatty(STDERR_FILENO))
-        fputs(begin ? "generating, this takes a while ..." : "\r\033[K", stderr);
+    return rsa && (kind->bits >= SLOW_RSA_BITS || strcmp(tool_driver(t), "soft") != 0);
 }
 
 hsm_status cmd_key_generate(struct tool *t)
@@ -109,9 +114,10 @@ hsm_status cmd_key_generate(struct tool *t)
         return st;
     }
     if ((st = tool_new_object(t, HSM_CLASS_KEY, &uri, &spec, &tok)) == HSM_OK) {
-        show_progress(&spec.kind, true);
+        if (takes_long(t, &spec.kind))
+            progress_begin("generating the key");
         st = hsm_generate(tok, &spec, &handle);
-        show_progress(&spec.kind, false);
+        progress_end();
     }
     if (st == HSM_OK)
         st = report_new_key(t, tok, &uri);
@@ -140,29 +146,12 @@ out:
     return st;
 }
 
-static hsm_status list_one(void *arg, struct hsm_token *tok, const struct hsm_object *obj)
-{
-    (void)tok;
-    json_object_array_add(arg, describe(obj));
-    return HSM_OK;
-}
-
 hsm_status cmd_key_list(struct tool *t)
 {
     static const char *const fields[] = { "label",  "type",    "usage", "extractable",
                                           "origin", "created", "id",    NULL };
-    struct hsm_uri uri = { .type = HSM_URI_TYPE_PRIVATE };
-    struct json_object *list;
-    struct hsm_token *tok = NULL;
-    hsm_status st;
 
-    if ((st = tool_token(t, &tok)) != HSM_OK)
-        return st;
-    list = json_object_new_array();
-    if ((st = hsm_find(tok, &uri, list_one, list)) == HSM_OK)
-        return out_list(t, list, fields);
-    json_object_put(list);
-    return st;
+    return tool_list(t, HSM_URI_TYPE_PRIVATE, fields, describe);
 }
 
 hsm_status cmd_key_show(struct tool *t)

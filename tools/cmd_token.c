@@ -52,6 +52,8 @@ static hsm_status read_init_options(struct tool *t, struct hsm_token_init *init)
     init->force = t->opt.force;
     if (init->label[0] == '\0' || strlen(init->label) > HSM_LABEL_MAX)
         return tool_usage(t, "--label has 1 to %d bytes", HSM_LABEL_MAX);
+    if (t->opt.no_pin && (t->opt.generate_pin || t->opt.pin_file != NULL))
+        return tool_usage(t, "--no-pin goes neither with --generate-pin nor with --pin-file");
     if (t->opt.pin_file != NULL && !t->opt.generate_pin)
         return tool_usage(
             t, "--pin-file goes with --generate-pin; an existing PIN is read by --pin-source file:PATH");
@@ -148,7 +150,7 @@ hsm_status cmd_token_init(struct tool *t)
 
     if ((st = tool_open(t)) != HSM_OK || (st = read_init_options(t, &init)) != HSM_OK)
         return st;
-    if (!t->opt.generate_pin)
+    if (!t->opt.generate_pin && !t->opt.no_pin)
         st = tool_pin(t, hsm_pin_source(t->ctx, t->token_index), HSM_ROLE_USER, true, &user_pin);
     if (st == HSM_OK && t->opt.so_pin_source != NULL)
         st = tool_pin(t, t->opt.so_pin_source, HSM_ROLE_SO, true, &so_pin);
@@ -180,8 +182,14 @@ hsm_status cmd_token_info(struct tool *t)
     out_text(record, "driver", info.driver);
     out_text(record, "location", info.location);
     out_text(record, "serial", info.serial);
+    out_text(record, "model", info.model[0] != '\0' ? info.model : NULL);
+    out_text(record, "channel", info.channel[0] != '\0' ? info.channel : NULL);
+    out_bool(record, "initialised", info.initialised);
     out_int(record, "format_version", info.format_version);
     out_bool(record, "writable", info.writable);
+    if (info.free_bytes != 0)
+        out_uint(record, "free_bytes", info.free_bytes);
+    out_bool(record, "no_pin", info.no_pin);
     out_bool(record, "machine_pin", info.machine_pin);
     out_int(record, "pin_tries_max", info.pin_tries_max);
     out_int(record, "pin_tries_left", info.pin_tries_left);
@@ -204,7 +212,11 @@ static void describe_token(struct tool *t, size_t index, struct json_object *rec
     out_text(record, "driver", spec->driver);
     out_text(record, "location", spec->location);
     out_text(record, "label", st == HSM_OK ? info.label : NULL);
-    out_text(record, "status", st != HSM_OK ? hsm_strerror(st) : info.pin_locked ? "PIN is locked" : "ok");
+    out_text(record, "status",
+             st != HSM_OK        ? hsm_strerror(st)
+             : !info.initialised ? "not initialised"
+             : info.pin_locked   ? "PIN is locked"
+                                 : "ok");
 }
 
 hsm_status cmd_token_list(struct tool *t)

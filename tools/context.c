@@ -186,6 +186,8 @@ static enum hsm_uri_type uri_type_of(enum hsm_class cls)
         return HSM_URI_TYPE_PRIVATE;
     case HSM_CLASS_CERT:
         return HSM_URI_TYPE_CERT;
+    case HSM_CLASS_COUNTER:
+        return HSM_URI_TYPE_COUNTER;
     default:
         return HSM_URI_TYPE_DATA;
     }
@@ -213,11 +215,69 @@ hsm_status tool_new_object(struct tool *t, enum hsm_class cls, struct hsm_uri *u
     spec->label = uri->object;
     spec->id = (struct hsm_bytes){ uri->id, uri->id_len };
     spec->extractable = t->opt.extractable;
+    spec->so_destroys = t->opt.protect;
     if (t->opt.usage != NULL && (st = hsm_usage_parse(t->opt.usage, &spec->usage)) != HSM_OK) {
         t->usage_error = true;
         return st;
     }
     return tool_uri_token(t, uri, tok);
+}
+
+/* What the token said during hsm_find(), which may hold its lock: more is asked afterwards. */
+struct found {
+    struct hsm_object *objs;
+    size_t count;
+};
+
+static hsm_status keep(void *arg, struct hsm_token *tok, const struct hsm_object *obj)
+{
+    struct found *found = arg;
+    struct hsm_object *grown = realloc(found->objs, (found->count + 1) * sizeof(*grown));
+
+    (void)tok;
+    if (grown == NULL)
+        return hsm_fail(HSM_ERR_MEMORY, "out of memory for the list of objects");
+    found->objs = grown;
+    grown[found->count++] = *obj;
+    return HSM_OK;
+}
+
+hsm_status tool_list(struct tool *t, enum hsm_uri_type type, const char *const fields[],
+                     tool_describe_fn *describe)
+{
+    struct hsm_uri uri = { .type = type };
+    struct found found = { .objs = NULL };
+    struct hsm_token *tok = NULL;
+    struct json_object *list;
+    hsm_status st;
+
+    if ((st = tool_token(t, &tok)) != HSM_OK)
+        return st;
+    list = json_object_new_array();
+    st = hsm_find(tok, &uri, keep, &found);
+    for (size_t i = 0; i < found.count && st == HSM_OK; i++) {
+        struct json_object *record = json_object_new_object();
+
+        json_object_array_add(list, record);
+        st = describe(t, tok, &found.objs[i], record);
+    }
+    free(found.objs);
+    if (st == HSM_OK)
+        return out_list(t, list, fields);
+    json_object_put(list);
+    return st;
+}
+
+static hsm_status login_as_so(struct tool *t, struct hsm_token *tok)
+{
+    uint8_t pin[HSM_PIN_MAX];
+    struct hsm_buf buf = { .ptr = pin, .cap = sizeof(pin) };
+    hsm_status st = tool_pin(t, t->opt.so_pin_source, HSM_ROLE_SO, false, &buf);
+
+    if (st == HSM_OK)
+        st = hsm_login(tok, HSM_ROLE_SO, (struct hsm_bytes){ pin, buf.len });
+    hsm_cleanse(pin, sizeof(pin));
+    return st;
 }
 
 hsm_status tool_delete(struct tool *t, enum hsm_uri_type type, const char *what)
@@ -237,6 +297,8 @@ hsm_status tool_delete(struct tool *t, enum hsm_uri_type type, const char *what)
     }
     if (!yes)
         return hsm_fail(HSM_ERR_ARGUMENT, "%s '%s' was not deleted, as you answered", what, obj.label);
+    if (t->opt.so_pin_source != NULL && (st = login_as_so(t, tok)) != HSM_OK)
+        return st;
     return hsm_destroy(tok, obj.handle);
 }
 
@@ -250,4 +312,9 @@ hsm_status tool_number(struct tool *t, const char *what, const char *text, unsig
     if (text[0] < '0' || text[0] > '9' || errno != 0 || *end != '\0' || *out < min || *out > max)
         return tool_usage(t, "%s must be a whole number from %lu to %lu, not '%s'", what, min, max, text);
     return HSM_OK;
+}
+
+const char *tool_driver(const struct tool *t)
+{
+    return hsm_token_spec(t->ctx, t->token_index)->driver;
 }

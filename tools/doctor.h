@@ -81,5 +81,12 @@ doctor_check check_activate, check_keys, check_values, check_tokens, check_pin_t
 doctor_check check_module, check_module_load, check_activation;
 /* doctor_token.c: token, PIN, and who may use them */
 doctor_check check_context, check_token, check_token_file, check_pin_source, check_pin, check_user;
+/* doctor_se05x.c: a chip on a bus */
+doctor_check check_chip_spec, check_chip_node, check_chip;
+
+/** Where a chip is reached: the device, or the socket of a simulator. NULL if this token is none. */
+const char *doctor_chip_node(const struct hsm_token_spec *spec);
+/** May the present user open @p path in this way (access(2))? @p what names it, in the line. */
+void doctor_judge_access(struct doctor *d, const char *what, const char *path, int mode);
 
 #endif

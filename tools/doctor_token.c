@@ -39,10 +39,13 @@ static void judge_token(struct doctor *d, size_t index)
         st = hsm_token_info(tok, &info);
     if (st != HSM_OK)
         doctor_say(d, VERDICT_FAIL, NULL, "does not open: %s", hsm_error_text(st));
+    else if (!info.initialised)
+        doctor_say(d, VERDICT_WARN, "make it with: hsmctl token init",
+                   "token '%s' is not initialised: only what its maker put there can be used", name);
     else if (info.pin_locked)
         doctor_say(d, VERDICT_FAIL, "set a new PIN with: hsmctl pin unblock",
                    "the PIN of token '%s' is locked", name);
-    else if (info.pin_tries_left < info.pin_tries_max)
+    else if (!info.no_pin && info.pin_tries_left < info.pin_tries_max)
         doctor_say(d, VERDICT_WARN, "somebody uses a wrong PIN; the right one resets the counter",
                    "token '%s' (label '%s') opens; %u of %u PIN tries are left", name, info.label,
                    info.pin_tries_left, info.pin_tries_max);
@@ -155,10 +158,24 @@ static void judge_pin_source(struct doctor *d, const char *name, const char *sou
                    "pin-source = %s exists only inside the service", source);
 }
 
+static bool needs_no_pin(struct doctor *d, size_t index)
+{
+    struct hsm_token_info info = { .no_pin = false };
+    struct hsm_token *tok = NULL;
+
+    return hsm_token_get(d->t->ctx, index, &tok) == HSM_OK && hsm_token_info(tok, &info) == HSM_OK &&
+           info.no_pin;
+}
+
 void check_pin_source(struct doctor *d)
 {
-    for (size_t i = 0; i < hsm_token_count(d->t->ctx); i++)
-        judge_pin_source(d, hsm_token_name(d->t->ctx, i), hsm_pin_source(d->t->ctx, i));
+    for (size_t i = 0; i < hsm_token_count(d->t->ctx); i++) {
+        if (needs_no_pin(d, i))
+            doctor_say(d, VERDICT_OK, NULL, "token '%s' was made without a PIN: who reaches it uses its keys",
+                       hsm_token_name(d->t->ctx, i));
+        else
+            judge_pin_source(d, hsm_token_name(d->t->ctx, i), hsm_pin_source(d->t->ctx, i));
+    }
 }
 
 /* A wrong PIN costs a try, so nothing is tried when it might be the last one. */
@@ -170,7 +187,7 @@ static void judge_pin(struct doctor *d, size_t index)
     hsm_status st;
 
     if (hsm_token_get(d->t->ctx, index, &tok) != HSM_OK || hsm_token_info(tok, &info) != HSM_OK ||
-        info.pin_locked)
+        info.pin_locked || info.no_pin || !info.initialised)
         return; /* said already */
     if (source == NULL || source[0] == '\0' || strcmp(source, "prompt") == 0)
         return;
@@ -208,18 +225,22 @@ static bool blocked_at(const char *path, char out[PATH_MAX])
     return false;
 }
 
-static void judge_access(struct doctor *d, const char *what, const char *path)
+void doctor_judge_access(struct doctor *d, const char *what, const char *path, int mode)
 {
+    const char *verb = mode == R_OK ? "read" : "open";
     char stop[PATH_MAX];
 
-    if (access(path, R_OK) == 0)
-        doctor_say(d, VERDICT_OK, NULL, "user %s can read %s %s", d->t->opt.user, what, path);
+    if (access(path, mode) == 0)
+        doctor_say(d, VERDICT_OK, NULL, "user %s can %s %s %s", d->t->opt.user, verb, what, path);
     else if (errno == EACCES && blocked_at(path, stop))
         doctor_say(d, VERDICT_FAIL, "chmod o+x that directory, or give it the group of the user",
                    "user %s cannot reach %s %s: it cannot pass %s", d->t->opt.user, what, path, stop);
     else
-        doctor_say(d, VERDICT_FAIL, "give the file the group of the user, and mode 0640",
-                   "user %s cannot read %s %s: %s", d->t->opt.user, what, path, strerror(errno));
+        doctor_say(d, VERDICT_FAIL,
+                   mode == R_OK
+                       ? "give the file the group of the user, and mode 0640"
+                       : "add the user to the group of the device, or let a udev rule give it another",
+                   "user %s cannot %s %s %s: %s", d->t->opt.user, verb, what, path, strerror(errno));
 }
 
 static void judge_token_as_user(struct doctor *d, size_t index)
@@ -230,9 +251,11 @@ static void judge_token_as_user(struct doctor *d, size_t index)
     hsm_status st;
 
     if (strcmp(spec->driver, "soft") == 0)
-        judge_access(d, "token file", spec->location);
+        doctor_judge_access(d, "token file", spec->location, R_OK);
+    if (doctor_chip_node(spec) != NULL)
+        doctor_judge_access(d, "bus", doctor_chip_node(spec), R_OK | W_OK);
     if (source != NULL && strncmp(source, "file:", 5) == 0)
-        judge_access(d, "PIN file", source + 5);
+        doctor_judge_access(d, "PIN file", source + 5, R_OK);
     st = hsm_token_get(d->t->ctx, index, &tok);
     if (st == HSM_OK)
         doctor_say(d, VERDICT_OK, NULL, "user %s can open token '%s'", d->t->opt.user,
@@ -253,9 +276,9 @@ static void become_user(struct doctor *d)
         return;
     }
     if (d->facts & HAVE_TEXT)
-        judge_access(d, "configuration", d->path);
+        doctor_judge_access(d, "configuration", d->path, R_OK);
     if (d->facts & HAVE_MODULE)
-        judge_access(d, "module", d->module);
+        doctor_judge_access(d, "module", d->module, R_OK);
     for (size_t i = 0; i < hsm_token_count(d->t->ctx); i++)
         judge_token_as_user(d, i);
 }

@@ -13,14 +13,15 @@
 
 static const struct command commands[] = {
     { "token init",
-      "[--label LABEL] [--generate-pin] [--pin-file PATH] [--so-pin-source SOURCE] [--group GROUP] "
+      "[--label LABEL] [--generate-pin] [--no-pin] [--pin-file PATH] [--so-pin-source SOURCE] [--group "
+      "GROUP] "
       "[--mode OCTAL] [--kdf-memory SIZE] [--pin-tries N] [--force]",
       "make a new token", 0, 0, cmd_token_init },
     { "token info", "", "show the token: label, PIN tries left, format", 0, 0, cmd_token_info },
     { "token list", "", "list the configured tokens and whether they open", 0, 0, cmd_token_list },
-    { "key generate", "NAME --type TYPE [--id HEX] [--usage LIST] [--extractable]",
+    { "key generate", "NAME --type TYPE [--id HEX] [--usage LIST] [--extractable] [--protect]",
       "make a key inside the token", 1, 1, cmd_key_generate },
-    { "key import", "NAME FILE [--passin SOURCE] [--id HEX] [--usage LIST] [--extractable]",
+    { "key import", "NAME FILE [--passin SOURCE] [--id HEX] [--usage LIST] [--extractable] [--protect]",
       "copy a private key (PEM or DER, - is standard input) into the token", 2, 2, cmd_key_import },
     { "key list", "", "list the keys", 0, 0, cmd_key_list },
     { "key show", "NAME [--pubout] [-o FILE]", "show one key, or its public half as PEM", 1, 1,
@@ -29,7 +30,9 @@ static const struct command commands[] = {
       cmd_key_ref },
     { "key export", "NAME --passout SOURCE | --plain [-o FILE]",
       "write an extractable private key as PKCS#8 PEM", 1, 1, cmd_key_export },
-    { "key delete", "NAME [--yes]", "destroy a key for good", 1, 1, cmd_key_delete },
+    { "key delete", "NAME [--yes] [--so-pin-source SOURCE]", "destroy a key for good", 1, 1, cmd_key_delete },
+    { "key attest", "NAME [--challenge HEX] [-o FILE] [--ca FILE]",
+      "have the token prove that the key was made in it, and check that", 1, 1, cmd_key_attest },
     { "cert put", "NAME FILE [--id HEX]", "store a certificate (PEM or DER)", 2, 2, cmd_cert_put },
     { "cert get", "NAME [--der] [-o FILE]", "write a certificate", 1, 1, cmd_cert_get },
     { "cert list", "", "list the certificates", 0, 0, cmd_cert_list },
@@ -38,6 +41,11 @@ static const struct command commands[] = {
     { "data get", "NAME [-o FILE]", "write a data object", 1, 1, cmd_data_get },
     { "data list", "", "list the data objects", 0, 0, cmd_data_list },
     { "data delete", "NAME [--yes]", "delete a data object", 1, 1, cmd_data_delete },
+    { "counter create", "NAME [--value N]", "make a counter that only goes up", 1, 1, cmd_counter_create },
+    { "counter get", "NAME", "print a counter", 1, 1, cmd_counter_get },
+    { "counter increment", "NAME", "add one and print the new value", 1, 1, cmd_counter_increment },
+    { "counter list", "", "list the counters", 0, 0, cmd_counter_list },
+    { "counter delete", "NAME [--yes]", "delete a counter", 1, 1, cmd_counter_delete },
     { "random", "N [--hex] [-o FILE]", "write N random bytes from the token", 1, 1, cmd_random },
     { "pin init", "[--so-pin-source SOURCE] [--new-pin-source SOURCE] [--generate-pin] [--pin-file PATH]",
       "set the user PIN with the SO PIN (same as unblock)", 0, 0, cmd_pin_unblock },
@@ -46,6 +54,14 @@ static const struct command commands[] = {
       "change the user PIN, or with --so the SO PIN", 0, 0, cmd_pin_change },
     { "pin unblock", "[--so-pin-source SOURCE] [--new-pin-source SOURCE] [--generate-pin] [--pin-file PATH]",
       "set a new user PIN with the SO PIN and clear the retry counter", 0, 0, cmd_pin_unblock },
+    { "bus scan", "[PATH]", "list the I2C buses, or what answers on one", 0, 1, cmd_bus_scan },
+    { "se05x info", "", "show applet, channel and features of the chip", 0, 0, cmd_se05x },
+    { "se05x identify", "", "show the exact part", 0, 0, cmd_se05x },
+    { "se05x objects", "", "list every object on the chip by its number", 0, 0, cmd_se05x },
+    { "se05x stats", "", "show the bus traffic of opening the token", 0, 0, cmd_se05x },
+    { "se05x reset", "", "reset the chip and bring it up again", 0, 0, cmd_se05x },
+    { "se05x rotate-keys", "FILE [--yes]",
+      "replace the chip's platform keys, for good; FILE gets the new ones", 1, 1, cmd_se05x_rotate_keys },
     { "doctor", "[--user NAME]", "find what is wrong with the configuration and say the remedy", 0, 0,
       cmd_doctor },
     { "selftest", "", "make, use and delete a temporary key of each type", 0, 0, cmd_selftest },
@@ -86,10 +102,15 @@ static const struct option_def option_defs[] = {
     OPTION("--passin", 0, false, passin),
     OPTION("--passout", 0, false, passout),
     OPTION("--user", 0, false, user),
+    OPTION("--value", 0, false, value),
+    OPTION("--challenge", 0, false, challenge),
+    OPTION("--ca", 0, false, ca),
     OPTION("-o", 'o', false, out),
     SWITCH("--generate-pin", 0, false, generate_pin),
+    SWITCH("--no-pin", 0, false, no_pin),
     SWITCH("--force", 0, false, force),
     SWITCH("--extractable", 0, false, extractable),
+    SWITCH("--protect", 0, false, protect),
     SWITCH("--pubout", 0, false, pubout),
     SWITCH("--plain", 0, false, plain),
     SWITCH("--der", 0, false, der),
@@ -207,7 +228,7 @@ static void print_help(const char *group)
         const struct command *cmd = &commands[i];
 
         if (group == NULL)
-            printf("  %-13s %s\n", cmd->name, cmd->help);
+            printf("  %-17s %s\n", cmd->name, cmd->help);
         else if (strncmp(cmd->name, group, strlen(group)) == 0)
             printf("usage: hsmctl %s%s%s\n       %s\n", cmd->name, cmd->usage[0] ? " " : "", cmd->usage,
                    cmd->help);

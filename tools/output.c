@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -27,12 +28,12 @@ void out_text(struct json_object *record, const char *field, const char *text)
 
 void out_hex(struct json_object *record, const char *field, struct hsm_bytes bytes)
 {
-    char text[2 * HSM_ID_MAX + 1];
+    char *text = malloc(2 * bytes.len + 1);
 
-    if (bytes.len > HSM_ID_MAX)
-        bytes.len = HSM_ID_MAX;
-    hex_encode(bytes, text);
+    if (text != NULL)
+        hex_encode(bytes, text);
     out_text(record, field, text);
+    free(text);
 }
 
 void out_bool(struct json_object *record, const char *field, bool value)
@@ -43,6 +44,11 @@ void out_bool(struct json_object *record, const char *field, bool value)
 void out_int(struct json_object *record, const char *field, int64_t value)
 {
     json_object_object_add(record, field, json_object_new_int64(value));
+}
+
+void out_uint(struct json_object *record, const char *field, uint64_t value)
+{
+    json_object_object_add(record, field, json_object_new_uint64(value));
 }
 
 void out_time(struct json_object *record, const char *field, int64_t seconds)

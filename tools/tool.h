@@ -17,9 +17,9 @@ enum { TOOL_KEY_FILE_MAX = 64 * 1024, TOOL_ARGS_MAX = 2 };
 struct options {
     const char *token, *config, *pin_source;
     const char *label, *pin_file, *so_pin_source, *new_pin_source, *group, *mode, *kdf_memory, *pin_tries;
-    const char *type, *id, *usage, *passin, *passout, *out, *user;
+    const char *type, *id, *usage, *passin, *passout, *out, *user, *value, *challenge, *ca;
     bool json, help, version;
-    bool generate_pin, force, extractable, pubout, plain, der, so, hex, yes;
+    bool generate_pin, no_pin, force, extractable, protect, pubout, plain, der, so, hex, yes;
 };
 
 struct tool;
@@ -68,11 +68,19 @@ HSM_MUST_USE hsm_status tool_object(struct tool *t, const char *name, enum hsm_u
  */
 HSM_MUST_USE hsm_status tool_new_object(struct tool *t, enum hsm_class cls, struct hsm_uri *uri,
                                         struct hsm_object_spec *spec, struct hsm_token **tok);
-/** Delete after asking (or --yes). @p what is "key", "certificate" or "data object". */
+/** Add what is to be said of one object. Calls of the token are allowed. */
+typedef hsm_status tool_describe_fn(struct tool *t, struct hsm_token *tok, const struct hsm_object *obj,
+                                    struct json_object *record);
+/** Print a record for each object of this type; @p fields are the columns of the table, NULL-terminated. */
+HSM_MUST_USE hsm_status tool_list(struct tool *t, enum hsm_uri_type type, const char *const fields[],
+                                  tool_describe_fn *describe);
+/** Delete after asking (or --yes), as SO with --so-pin-source. @p what is "key", "certificate" ... */
 HSM_MUST_USE hsm_status tool_delete(struct tool *t, enum hsm_uri_type type, const char *what);
 /** Whole number within bounds, or a usage error that names the option. */
 HSM_MUST_USE hsm_status tool_number(struct tool *t, const char *what, const char *text, unsigned long min,
                                     unsigned long max, unsigned long *out);
+/** Driver of the chosen token ("soft"), after tool_open(). */
+const char *tool_driver(const struct tool *t);
 
 /* ---- files.c ------------------------------------------------------------------------------------------ */
 
@@ -125,6 +133,10 @@ HSM_MUST_USE hsm_status tool_group(struct tool *t, gid_t *gid);
 HSM_MUST_USE hsm_status prompt_secret(const char *question, struct hsm_buf *secret);
 /** The hsm_prompt_fn of this program. */
 hsm_prompt_fn prompt_pin;
+/** Say on the terminal of standard error, if it is one, that @p what takes time, and how much it has taken.
+ */
+void progress_begin(const char *what);
+void progress_end(void);
 /** y/N on the terminal. HSM_ERR_ARGUMENT if there is none: then --yes is needed. */
 HSM_MUST_USE hsm_status prompt_confirm(const char *question, bool *yes);
 /** Keep SIGINT, SIGTERM, SIGHUP waiting while two things must happen together; undone by signals_release().
@@ -145,6 +157,7 @@ const char *out_printable(const char *text, char *out, size_t out_len);
 /** Add to a record; NULL text becomes null. */
 void out_text(struct json_object *record, const char *field, const char *text);
 void out_hex(struct json_object *record, const char *field, struct hsm_bytes bytes);
+void out_uint(struct json_object *record, const char *field, uint64_t value);
 void out_bool(struct json_object *record, const char *field, bool value);
 void out_int(struct json_object *record, const char *field, int64_t value);
 /** RFC 3339, UTC. */
@@ -168,6 +181,7 @@ hsm_status cmd_key_show(struct tool *t);
 hsm_status cmd_key_ref(struct tool *t);
 hsm_status cmd_key_export(struct tool *t);
 hsm_status cmd_key_delete(struct tool *t);
+hsm_status cmd_key_attest(struct tool *t);
 hsm_status cmd_cert_put(struct tool *t);
 hsm_status cmd_cert_get(struct tool *t);
 hsm_status cmd_cert_list(struct tool *t);
@@ -176,10 +190,18 @@ hsm_status cmd_data_put(struct tool *t);
 hsm_status cmd_data_get(struct tool *t);
 hsm_status cmd_data_list(struct tool *t);
 hsm_status cmd_data_delete(struct tool *t);
+hsm_status cmd_counter_create(struct tool *t);
+hsm_status cmd_counter_get(struct tool *t);
+hsm_status cmd_counter_increment(struct tool *t);
+hsm_status cmd_counter_list(struct tool *t);
+hsm_status cmd_counter_delete(struct tool *t);
 hsm_status cmd_pin_change(struct tool *t);
 hsm_status cmd_pin_unblock(struct tool *t);
 hsm_status cmd_random(struct tool *t);
 hsm_status cmd_selftest(struct tool *t);
 hsm_status cmd_doctor(struct tool *t);
+hsm_status cmd_bus_scan(struct tool *t);
+hsm_status cmd_se05x(struct tool *t);
+hsm_status cmd_se05x_rotate_keys(struct tool *t);
 
 #endif

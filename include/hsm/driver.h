@@ -20,6 +20,7 @@
 struct hsm_token {
     const struct hsm_driver *driver;
     struct hsm_slot *slot; /* the core's; set by the core after open() */
+    bool no_pin;           /* the driver's: known to need no login. Saves a person the question */
 };
 
 struct hsm_open_args {

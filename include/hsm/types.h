@@ -32,6 +32,7 @@ enum {
     HSM_POINT_MAX = 133,     /* bytes of an uncompressed P-521 point */
     HSM_SIGNATURE_MAX = 512, /* bytes: RSA-4096 */
     HSM_PIN_MAX = 255,       /* bytes of UTF-8 */
+    HSM_CHALLENGE_LEN = 16,  /* bytes, for an attestation */
     HSM_DATA_MAX = 1 << 20   /* bytes of a certificate or data object */
 };
 
@@ -93,6 +94,7 @@ struct hsm_object_spec {
     struct hsm_bytes id; /* empty: keys and certificates get the RFC 7093 identifier of their public key */
     unsigned usage;      /* HSM_USAGE_* bits; 0: all that the type can do */
     bool extractable;    /* the private part may leave by hsm_export(); false unless the user asked */
+    bool so_destroys;    /* keys: only the SO can destroy it; HSM_ERR_UNSUPPORTED if the token cannot promise that */
 };
 
 /** What a token tells about one object; readable without the PIN. A plain value, nothing to free. */

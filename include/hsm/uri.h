@@ -12,7 +12,8 @@ enum hsm_uri_type {
     HSM_URI_TYPE_PUBLIC,
     HSM_URI_TYPE_CERT,
     HSM_URI_TYPE_SECRET,
-    HSM_URI_TYPE_DATA
+    HSM_URI_TYPE_DATA,
+    HSM_URI_TYPE_COUNTER /* not in RFC 7512 */
 };
 
 /** A parsed URI; all strings percent-decoded. A plain value; pin_value is a secret: hsm_uri_clear() it. */

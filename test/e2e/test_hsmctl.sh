@@ -37,6 +37,7 @@ same 'the PIN file is for its owner only' "$(stat -c %a "${token_pin#file:}")" 6
 same 'the PIN file holds 64 digits and a line end' "$(stat -c %s "${token_pin#file:}")" 65
 ok 'token info' hsmctl token info
 json 'token info as JSON' '.label == "board" and .machine_pin and .pin_locked == false' token info
+json 'with what is behind it' '.initialised and (.no_pin | not) and .channel == null and (.model | startswith("software"))' token info
 json 'token list as JSON' 'length == 1 and .[0].status == "ok"' token list
 says 1 'a token is not replaced without --force' 'exists' token init --label x --generate-pin
 cp "${token_pin#file:}" "$work/pin.before"
@@ -59,6 +60,9 @@ ok 'with --force the token is replaced' \
     hsmctl -t "soft:$work/made/token.db" token init --force --generate-pin --pin-file "$work/made2/pin"
 ok 'and its new PIN is right' \
     hsmctl -t "soft:$work/made/token.db" --pin-source "file:$work/made2/pin" key generate k --type ec:P-256
+says 1 'a software token cannot be without a PIN' 'cannot be without a PIN.*--generate-pin' -t "soft:$work/m.db" token init --no-pin
+ok 'and is not made' test ! -e "$work/m.db"
+says 2 '--no-pin and --generate-pin do not go together' 'goes neither' -t "soft:$work/m.db" token init --no-pin --generate-pin
 says 2 'a mode for everybody is refused' 'let everybody' -t "soft:$work/m.db" token init --generate-pin --pin-file "$work/m" --mode 0644
 says 2 'an unknown group is a usage error' 'no group' -t "soft:$work/m.db" token init --generate-pin --pin-file "$work/m" --group no-such-group
 says 2 'a KDF size out of bounds is a usage error' '1M to 1G' -t "soft:$work/m.db" token init --generate-pin --pin-file "$work/m" --kdf-memory 1K
@@ -199,6 +203,47 @@ ok 'data delete' hsmctl data delete small --yes
 says 1 'and it is gone' "no data object 'small'" data get small
 ok 'output through a FIFO or device' hsmctl data get blob -o /dev/null
 says 1 'output into a missing directory is an error' 'cannot write' data get blob -o "$work/nowhere/x"
+
+# ---- counters ----------------------------------------------------------------------------------------------------
+ok 'counter create' hsmctl counter create boots
+ok 'counter create with a value' hsmctl counter create serial --value 18446744073709551614
+ok 'counter get' hsmctl counter get boots
+same 'it begins with 0' "$(cat "$work/out")" 0
+ok 'counter increment' hsmctl counter increment boots
+same 'prints the new value' "$(cat "$work/out")" 1
+ok 'counter increment again' hsmctl counter increment serial
+same 'up to the last number' "$(cat "$work/out")" 18446744073709551615
+says 1 'a counter at its end does not wrap' "counter 'serial'.*does not wrap" counter increment serial
+ok 'reading needs no PIN' hsmctl --pin-source "file:$work/nowhere" counter get boots
+same 'and gives the value' "$(cat "$work/out")" 1
+says 1 'counting does' 'No such file|cannot' --pin-source "file:$work/nowhere" counter increment boots
+json 'counter list' 'map(.label) == ["boots", "serial"] and .[0].value == 1' counter list
+json 'counter get as JSON' '.label == "boots" and .value == 1' counter get 'hsm:object=boots;type=counter'
+ok 'counter list as a table' hsmctl counter list
+grep -Eq '^serial +18446744073709551615$' "$work/out" && result=ok || result='NOT OK'
+report $result 'with a line per counter' "$work/out"
+says 1 'a taken name is not used twice' 'exists' counter create boots
+says 2 'a value that is no number is a usage error' 'whole number' counter create x --value many
+says 2 'a negative value is a usage error' 'whole number' counter create x --value=-1
+says 2 'a value beyond 64 bits is a usage error' 'whole number' counter create x --value 18446744073709551616
+says 1 'an unknown counter is said' "no counter 'nobody'" counter get nobody
+says 1 'a key is no counter' "no counter 'limited'" counter get limited
+ok 'counter delete' hsmctl counter delete serial --yes
+says 1 'and it is gone' "no counter 'serial'" counter get serial
+( for _ in 1 2 3 4 5; do hsmctl counter increment boots; done >"$work/count.1" 2>&1 ) &
+for _ in 1 2 3 4 5; do hsmctl counter increment boots; done >"$work/count.2" 2>&1
+wait
+same 'two processes never get the same number' "$(sort -n "$work/count.1" "$work/count.2" | tr '\n' ' ')" '2 3 4 5 6 7 8 9 10 11 '
+
+# ---- what only a chip can do -------------------------------------------------------------------------------------
+says 1 'a file cannot protect a key from its user' "'guarded'.*--protect" key generate guarded --type ec:P-256 --protect
+says 1 'nor prove where a key comes from' 'soft.*prove' key attest limited
+says 2 'a challenge has 16 bytes' '16 bytes' key attest limited --challenge 0102
+says 1 'a software token is no chip' 'not an SE05x chip' se05x info
+says 1 'and has no platform keys' 'not an SE05x chip' se05x rotate-keys "$work/new.keys" --yes
+ok 'nothing was written' test ! -e "$work/new.keys"
+says 1 'a file is no bus' '/dev/null is no I2C bus' bus scan /dev/null
+says 1 'a bus that is not there is said' 'i2c-none: No such file' bus scan /dev/i2c-none
 
 # ---- deleting asks -----------------------------------------------------------------------------------------------
 says 1 'without a terminal, --yes is needed' 'give --yes' --notty key delete i2

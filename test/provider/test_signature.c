@@ -537,6 +537,40 @@ START_TEST(any_order_of_calls_signs_what_was_given)
 }
 END_TEST
 
+/* A part by update, the rest in one shot. */
+static void sign_in_two(const struct subject *s, const struct variant *v, size_t first, size_t len)
+{
+    unsigned char message[600], sig[SIG_MAX];
+    size_t sig_len = sizeof(sig);
+    EVP_PKEY_CTX *pctx = NULL;
+    EVP_MD_CTX *us = begin_sign(fx.app, s->token, v, &pctx);
+
+    memset(message, 0x5a, sizeof(message));
+    ck_assert_ptr_nonnull(us);
+    ck_assert(first == 0 || EVP_DigestSignUpdate(us, message, first) == 1);
+    ck_assert_msg(EVP_DigestSign(us, sig, &sig_len, message + first, len - first) == 1, "%s, %zu of %zu",
+                  describe(s, v), first, len);
+    ck_assert_msg(verifies(s, v, sig, sig_len, message, len), "%s, %zu of %zu", describe(s, v), first, len);
+    EVP_MD_CTX_free(us);
+}
+
+/* Short messages are kept whole beside their digest, and may go to a token that hashes by itself. */
+START_TEST(messages_around_the_limit_sign_whole_and_in_pieces)
+{
+    static const struct variant variants[] = { { "SHA256", NULL, NULL, NULL },
+                                               { "SHA256", "pss", "digest", NULL },
+                                               { "SHA512", "pss", "max", "SHA256" } };
+    static const size_t lengths[] = { 0, 1, 146, 255, 256, 257, 600 };
+
+    for (size_t v = 0; v < COUNT(variants); v++)
+        for (size_t i = 0; i < COUNT(lengths); i++) {
+            sign_in_two(subject("rsa:2048"), &variants[v], 0, lengths[i]);
+            sign_in_two(subject("rsa:2048"), &variants[v], lengths[i] / 2, lengths[i]);
+            sign_in_two(subject("rsa:2048"), &variants[v], lengths[i], lengths[i]);
+        }
+}
+END_TEST
+
 START_TEST(finished_message_takes_no_more)
 {
     const struct subject *s = subject("ec:P-256");
@@ -828,6 +862,7 @@ int main(void)
     tcase_add_test(all, verify_recover_gives_the_digest_back);
     tcase_add_loop_test(all, digest_verify_accepts_the_right_and_refuses_the_wrong, 0, n);
     tcase_add_test(all, any_order_of_calls_signs_what_was_given);
+    tcase_add_test(all, messages_around_the_limit_sign_whole_and_in_pieces);
     tcase_add_test(all, finished_message_takes_no_more);
     tcase_add_test(all, rsa_parameters_read_back_as_set);
     tcase_add_loop_test(all, settable_and_gettable_tables_name_what_is_understood, 0, n);

@@ -19,6 +19,7 @@ static EVP_PKEY *server; /* public half of key "server", whose certificate has t
 static void setup(void)
 {
     struct hsm_object_spec data = { .cls = HSM_CLASS_DATA, .label = "notes" };
+    struct hsm_object_spec counter = { .cls = HSM_CLASS_COUNTER, .label = "boots" };
     EVP_PKEY *key;
     X509 *cert;
     hsm_handle handle;
@@ -40,6 +41,7 @@ static void setup(void)
     EVP_PKEY_free(key);
     ck_assert_int_eq(
         hsm_put(fixture_token(&fx), &data, (struct hsm_bytes){ (const uint8_t *)"n", 1 }, &handle), HSM_OK);
+    ck_assert_int_eq(hsm_counter_create(fixture_token(&fx), &counter, 1, &handle), HSM_OK);
 }
 
 static void teardown(void)
@@ -238,6 +240,8 @@ START_TEST(missing_object_ends_the_store_with_one_reason)
         { "hsm:object=server;type=public", OSSL_STORE_INFO_PKEY, "no such private key" },
         { "hsm:server", OSSL_STORE_INFO_CRL, "no such object" },
         { "hsm:object=notes;type=data", 0, "no such" },
+        { "hsm:object=boots;type=counter", 0, "no such" },
+        { "hsm:boots", 0, "no such key or certificate" },
         { "hsm:token=elsewhere;object=server", 0, "elsewhere" },
     };
 

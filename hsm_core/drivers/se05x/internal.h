@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * NXP EdgeLock SE05x. Bottom up: link.c moves APDUs over T=1 and owns the lock between processes; channel.c brings the
- * applet up (SELECT, PlatformSCP03, sessions) and keeps it up; scp03.c is the pure secure-messaging arithmetic;
- * keyfile.c reads the static keys; rotate.c changes them; command.c holds one function per applet command; record.c is the
- * byte form of our directory records (pure); directory.c, create.c, pin.c, object.c, sign.c are the token on top of it;
- * driver.c is the table.
+ * applet up (SELECT, PlatformSCP03) and keeps it up, session.c does so for the sessions of the two roles; scp03.c is the
+ * pure secure-messaging arithmetic; keyfile.c reads the static keys; rotate.c changes them; command.c holds one function
+ * per applet command; record.c is the byte form of our directory records (pure); directory.c, create.c, pin.c, object.c,
+ * sign.c are the token on top of it; driver.c is the table.
  */
 #ifndef SE05X_INTERNAL_H
 #define SE05X_INTERNAL_H
@@ -104,8 +104,10 @@ struct scp03; /* one open channel: session keys, MAC chaining value, counter. Se
 
 HSM_MUST_USE hsm_status scp03_new(OSSL_LIB_CTX *libctx, enum scp03_counter_rule rule, struct scp03 **out);
 void scp03_free(struct scp03 *s); /* cleanses; NULL is allowed */
+/** In a forked child: wipe the keys, free nothing. */
+void scp03_abandon(struct scp03 *s);
 /** The data of INITIALIZE UPDATE's answer (29 or 32 bytes): derive the session keys and check the card cryptogram.
- *  HSM_ERR_DENIED if it does not match: the chip has other keys. */
+ *  HSM_ERR_DENIED if it does not match: the chip has other keys. scp03_authenticate() is possible even then. */
 HSM_MUST_USE hsm_status scp03_begin(struct scp03 *s, const struct scp03_keys *keys,
                                     const uint8_t host_challenge[SE05X_CHALLENGE_LEN], struct hsm_bytes answer);
 /** The whole EXTERNAL AUTHENTICATE APDU (no Le). */
@@ -126,6 +128,8 @@ HSM_MUST_USE hsm_status scp03_wrap_key(OSSL_LIB_CTX *libctx, struct hsm_bytes de
  * EX_SSS_BOOT_SCP03_PATH form is the same. Refused if group or others may read it (HSM_ERR_DENIED says chmod).
  */
 HSM_MUST_USE hsm_status scp03_keys_read(const char *path, struct scp03_keys *keys);
+/** The same for the text of a file; @p path only for the error line. Pure. */
+HSM_MUST_USE hsm_status scp03_keys_parse(struct hsm_bytes text, const char *path, struct scp03_keys *keys);
 /** NXP's published keys of one part, by name ("SE050C1") or OEF id; NULL if unknown. They protect against nobody. */
 struct scp03_default {
     const char *part;
@@ -187,6 +191,9 @@ struct se05x_channel;
 HSM_MUST_USE hsm_status se05x_channel_open(struct se05x_token *t, const struct hsm_open_args *args);
 void se05x_channel_close(struct se05x_token *t);   /* closes sessions if this process still holds them */
 void se05x_channel_abandon(struct se05x_token *t); /* wipes, says nothing */
+/** For struct hsm_token_info.channel: "plain", "scp03", "scp03 (public keys)"; ", contended" in the parentheses if
+ *  another process has opened SCP03 channels on this chip since. Static storage. */
+const char *se05x_channel_name(const struct se05x_token *t);
 /** Prove @p cred now: HSM_ERR_PIN_INCORRECT, HSM_ERR_PIN_LOCKED, HSM_ERR_NO_OBJECT (no such auth object). On success it is
  *  remembered for @p role until logout. */
 HSM_MUST_USE hsm_status se05x_login(struct se05x_token *t, enum se05x_auth role, const struct se05x_credential *cred);

@@ -34,6 +34,11 @@ static hsm_status check_init(const struct hsm_token_init *init)
                         "mode %04o for a token: its owner must be able to read and write it, others must "
                         "not",
                         (unsigned)init->mode);
+    if (init->user_pin.len == 0)
+        return hsm_fail(
+            HSM_ERR_PIN_FORMAT,
+            "a software token cannot be without a PIN: its keys are sealed under it; let a program "
+            "have one by --generate-pin");
     if ((st = soft_pin_check_format(init->user_pin, HSM_ROLE_USER, init->machine_pin)) != HSM_OK)
         return st;
     return soft_pin_check_format(init->so_pin, HSM_ROLE_SO, false);

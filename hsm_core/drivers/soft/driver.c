@@ -256,6 +256,8 @@ static hsm_status soft_info(struct hsm_token *tok, struct hsm_token_info *info)
         (void)snprintf(info->serial + 2 * i, 3, "%02x", t->uuid[i]);
     info->format_version = SOFT_FORMAT;
     info->writable = soft_store_writable(t);
+    info->initialised = true;
+    (void)snprintf(info->model, sizeof(info->model), "software token, format %d", SOFT_FORMAT);
     return HSM_OK;
 }
 
@@ -288,4 +290,7 @@ const struct hsm_driver hsm_driver_soft = {
     .destroy = soft_destroy,
     .sign = soft_sign,
     .random = soft_random,
+    .counter_create = soft_counter_create,
+    .counter_get = soft_counter_get,
+    .counter_increment = soft_counter_increment,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c
- * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, key.c the cache
+ * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, counter.c
+ * counters, key.c the cache
  * of ready keys and signing, hide.c keeps RSA out of core dumps, crypto.c its use of libcrypto;
  * codec/private.c and pkcs8.c know private keys.
  *
@@ -33,6 +34,8 @@ enum {
     SOFT_TAG_LEN = 16,
     SOFT_SEAL_EXTRA = SOFT_NONCE_LEN + SOFT_TAG_LEN, /* a sealed value is nonce, ciphertext, tag */
     SOFT_WRAPPED_LEN = SOFT_KEY_LEN + SOFT_SEAL_EXTRA,
+    SOFT_COUNTER_LEN = 8,
+    SOFT_COUNTER_VALUE_LEN = 2 * SOFT_COUNTER_LEN + SOFT_SEAL_EXTRA, /* see counter.c */
     SOFT_SALT_LEN = 16,
     SOFT_DIGEST_LEN = 32,
     SOFT_ID_LEN = HSM_KEY_ID_LEN,
@@ -224,10 +227,25 @@ hsm_status soft_destroy(struct hsm_token *tok, hsm_handle handle);
 
 /** All attributes of an object in one fixed form: what its seal also covers. out->cap >= SOFT_AAD_MAX */
 void soft_object_aad(const struct soft_token *t, const struct hsm_object *obj, struct hsm_buf *out);
+hsm_status soft_require_login(const struct soft_token *t);
+/** Everything that can fail before an object is made: rights, a free label, the login. */
+HSM_MUST_USE hsm_status soft_object_may_add(struct soft_token *t, const struct hsm_object_spec *spec,
+                                            enum hsm_class cls);
+/** What the specification says about a new object. */
+HSM_MUST_USE hsm_status soft_object_describe(const struct soft_token *t, const struct hsm_object_spec *spec,
+                                             enum hsm_class cls, enum hsm_origin origin,
+                                             struct hsm_object *obj);
 /** Open the seal of a key or data object. t->sql held. @p out: secret memory, cap >= row->value_len
  *  @return HSM_ERR_PIN_REQUIRED; HSM_ERR_TOKEN_FORMAT if anything about the object was altered */
 HSM_MUST_USE hsm_status soft_object_unseal(struct soft_token *t, const struct soft_row *row,
                                            struct hsm_buf *out);
+
+/* ---- counter.c ----------------------------------------------------------------------------------------- */
+
+hsm_status soft_counter_create(struct hsm_token *tok, const struct hsm_object_spec *spec, uint64_t value,
+                               hsm_handle *handle);
+hsm_status soft_counter_get(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
+hsm_status soft_counter_increment(struct hsm_token *tok, hsm_handle handle, uint64_t *value);
 
 /* ---- key.c --------------------------------------------------------------------------------------------- */
 

@@ -55,7 +55,7 @@ void soft_object_aad(const struct soft_token *t, const struct hsm_object *obj, s
     put_bytes(out, obj->spki, obj->spki_len);
 }
 
-static hsm_status require_login(const struct soft_token *t)
+hsm_status soft_require_login(const struct soft_token *t)
 {
     if (t->seal_key == NULL)
         return hsm_fail(HSM_ERR_PIN_REQUIRED, "%s: log in first (pin-source in the configuration)", t->where);
@@ -68,7 +68,7 @@ hsm_status soft_object_unseal(struct soft_token *t, const struct soft_row *row, 
     struct hsm_buf a = { aad, sizeof(aad), 0 };
     hsm_status st;
 
-    if ((st = require_login(t)) != HSM_OK)
+    if ((st = soft_require_login(t)) != HSM_OK)
         return st;
     soft_object_aad(t, &row->obj, &a);
     st = soft_unseal(t, t->seal_key, (struct hsm_bytes){ a.ptr, a.len },
@@ -121,7 +121,7 @@ static hsm_status insert_sealed(struct soft_token *t, struct hsm_object *obj, st
     struct hsm_buf a = { aad, sizeof(aad), 0 }, sealed = { NULL, plain.len + SOFT_SEAL_EXTRA, 0 };
     hsm_status st;
 
-    if ((st = require_login(t)) != HSM_OK)
+    if ((st = soft_require_login(t)) != HSM_OK)
         return st;
     if ((sealed.ptr = malloc(sealed.cap)) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory sealing '%s'", obj->label);
@@ -139,7 +139,7 @@ static hsm_status insert_clear(struct soft_token *t, struct hsm_object *obj, str
 {
     hsm_status st;
 
-    if ((st = require_login(t)) != HSM_OK || (st = soft_store_insert(t, obj)) != HSM_OK)
+    if ((st = soft_require_login(t)) != HSM_OK || (st = soft_store_insert(t, obj)) != HSM_OK)
         return st;
     return soft_store_set_value(t, obj->handle, value);
 }
@@ -163,23 +163,28 @@ static hsm_status add(struct soft_token *t, struct hsm_object *obj, struct hsm_b
 }
 
 /* Everything that can fail early, before a minute of key generation. */
-static hsm_status may_add(struct soft_token *t, const struct hsm_object_spec *spec, enum hsm_class cls)
+hsm_status soft_object_may_add(struct soft_token *t, const struct hsm_object_spec *spec, enum hsm_class cls)
 {
     hsm_status st;
 
+    if (spec->so_destroys)
+        return hsm_fail(HSM_ERR_UNSUPPORTED,
+                        "%s cannot keep '%s' from being deleted by its user: whoever may write a file may "
+                        "delete it; leave out --protect",
+                        t->where, spec->label);
     if ((st = soft_check_file(t, true)) != HSM_OK)
         return st;
     if ((st = soft_store_want_writable(t)) != HSM_OK)
         return st;
     soft_sql_lock(t);
     if ((st = soft_store_label_free(t, cls, spec->label)) == HSM_OK)
-        st = require_login(t);
+        st = soft_require_login(t);
     soft_sql_unlock(t);
     return st;
 }
 
-static hsm_status describe(struct soft_token *t, const struct hsm_object_spec *spec, enum hsm_class cls,
-                           enum hsm_origin origin, struct hsm_object *obj)
+hsm_status soft_object_describe(const struct soft_token *t, const struct hsm_object_spec *spec,
+                                enum hsm_class cls, enum hsm_origin origin, struct hsm_object *obj)
 {
     size_t len = strlen(spec->label);
 
@@ -245,8 +250,8 @@ hsm_status soft_generate(struct hsm_token *tok, const struct hsm_object_spec *sp
     EVP_PKEY *pkey = NULL;
     hsm_status st;
 
-    if ((st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
-        (st = describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_GENERATED, &obj)) != HSM_OK)
+    if ((st = soft_object_may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
+        (st = soft_object_describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_GENERATED, &obj)) != HSM_OK)
         return st;
     if ((scratch = hsm_secret_alloc(sizeof(*scratch))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a key");
@@ -272,8 +277,9 @@ hsm_status soft_import(struct hsm_token *tok, const struct hsm_object_spec *spec
     EVP_PKEY *pkey = NULL;
     hsm_status st;
 
-    if ((st = pkcs8_decode(pkcs8, &priv)) != HSM_OK || (st = may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
-        (st = describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK ||
+    if ((st = pkcs8_decode(pkcs8, &priv)) != HSM_OK ||
+        (st = soft_object_may_add(t, spec, HSM_CLASS_KEY)) != HSM_OK ||
+        (st = soft_object_describe(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK ||
         (st = hsm_private_complete(t->libctx, &priv, &q)) != HSM_OK)
         return st;
     if ((scratch = hsm_secret_alloc(sizeof(*scratch))) == NULL)
@@ -296,8 +302,8 @@ hsm_status soft_put(struct hsm_token *tok, const struct hsm_object_spec *spec, s
 
     if (value.len > HSM_DATA_MAX)
         return hsm_fail(HSM_ERR_DATA_LEN, "'%s': an object has at most %d bytes", spec->label, HSM_DATA_MAX);
-    if ((st = may_add(t, spec, spec->cls)) != HSM_OK ||
-        (st = describe(t, spec, spec->cls, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK)
+    if ((st = soft_object_may_add(t, spec, spec->cls)) != HSM_OK ||
+        (st = soft_object_describe(t, spec, spec->cls, HSM_ORIGIN_IMPORTED, &obj)) != HSM_OK)
         return st;
     if (obj.cls == HSM_CLASS_CERT) {
         if ((st = hsm_certificate_id(t->libctx, value, &obj.kind, id)) != HSM_OK)
@@ -379,8 +385,8 @@ hsm_status soft_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *va
     else if (row.obj.cls == HSM_CLASS_DATA)
         st = unseal_out(t, &row, value);
     else
-        st = hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a key, not a certificate or data object",
-                      row.obj.label, t->where);
+        st = hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a %s, not a certificate or data object", row.obj.label,
+                      t->where, row.obj.cls == HSM_CLASS_COUNTER ? "counter" : "key");
 out:
     soft_sql_unlock(t);
     soft_row_clear(&row);
@@ -395,7 +401,7 @@ hsm_status soft_destroy(struct hsm_token *tok, hsm_handle handle)
     if ((st = soft_check_file(t, true)) != HSM_OK)
         return st;
     soft_sql_lock(t);
-    if ((st = require_login(t)) == HSM_OK && (st = soft_store_begin(t, true)) == HSM_OK &&
+    if ((st = soft_require_login(t)) == HSM_OK && (st = soft_store_begin(t, true)) == HSM_OK &&
         (st = soft_store_delete(t, handle)) == HSM_OK)
         st = soft_store_commit(t);
     soft_store_rollback(t);

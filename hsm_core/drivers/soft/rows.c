@@ -198,7 +198,7 @@ static bool read_numbers(sqlite3_stmt *stmt, struct hsm_object *obj)
     int64_t handle, cls, type, curve, bits, usage, extractable, origin, created;
 
     if (!column_int(stmt, 0, 1, INT64_MAX, &handle) ||
-        !column_int(stmt, 1, HSM_CLASS_KEY, HSM_CLASS_DATA, &cls) ||
+        !column_int(stmt, 1, HSM_CLASS_KEY, HSM_CLASS_COUNTER, &cls) ||
         !column_int(stmt, 2, HSM_KEY_NONE, HSM_KEY_X448, &type) ||
         !column_int(stmt, 3, HSM_CURVE_NONE, HSM_CURVE_BP384R1, &curve) ||
         !column_int(stmt, 4, 0, 65536, &bits) ||
@@ -235,6 +235,8 @@ static bool value_len_sane(struct hsm_object *obj, int64_t len)
         obj->value_len = (size_t)len;
         return len <= HSM_DATA_MAX;
     }
+    if (obj->cls == HSM_CLASS_COUNTER)
+        return len == SOFT_COUNTER_VALUE_LEN;
     if (len < SOFT_SEAL_EXTRA || len > HSM_DATA_MAX + SOFT_SEAL_EXTRA)
         return false;
     obj->value_len = obj->cls == HSM_CLASS_DATA ? (size_t)len - SOFT_SEAL_EXTRA : 0;

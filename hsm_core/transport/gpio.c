@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gpio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/gpio.h>
+
+#include "hsm/types.h"
+
+#define SYSFS "/sys/class/gpio/"
+
+struct pin {
+    char path[128]; /* character device, or the sysfs folder of the line */
+    bool sysfs, active_low;
+    unsigned line;
+};
+
+static hsm_status parse(const char *spec, struct pin *pin)
+{
+    char text[128], *colon, *end;
+    size_t len = strlen(spec);
+
+    *pin = (struct pin){ .line = 0 };
+    if (len < 3 || len >= sizeof(text) - 8)
+        goto bad;
+    memcpy(text, spec, len + 1);
+    if (len > 4 && strcmp(text + len - 4, ":low") == 0) {
+        pin->active_low = true;
+        text[len - 4] = '\0';
+    }
+    if (strncmp(text, SYSFS, strlen(SYSFS)) == 0) {
+        pin->sysfs = true;
+        (void)snprintf(pin->path, sizeof(pin->path), "%s", text);
+        return HSM_OK;
+    }
+    if ((colon = strrchr(text, ':')) == NULL || colon == text)
+        goto bad;
+    *colon++ = '\0';
+    pin->line = (unsigned)strtoul(colon, &end, 10);
+    if (end == colon || *end != '\0')
+        goto bad;
+    (void)snprintf(pin->path, sizeof(pin->path), "%s%s", text[0] == '/' ? "" : "/dev/", text);
+    return HSM_OK;
+bad:
+    return hsm_fail(
+        HSM_ERR_CONFIG,
+        "ena-gpio=%s is not known: use gpiochip0:12 or /sys/class/gpio/gpio12, with :low behind it if low "
+        "means enabled",
+        spec);
+}
+
+hsm_status gpio_check(const char *spec)
+{
+    struct pin pin;
+
+    return parse(spec, &pin);
+}
+
+static hsm_status cannot(const struct pin *pin, const char *what)
+{
+    return hsm_fail(errno == EACCES || errno == EPERM ? HSM_ERR_DENIED : HSM_ERR_TOKEN_IO,
+                    "enable pin %s line %u: cannot %s: %s", pin->path, pin->line, what, strerror(errno));
+}
+
+static hsm_status pulse_sysfs(const struct pin *pin, unsigned off_us, unsigned settle_us)
+{
+    char path[160];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/value", pin->path);
+    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
+        return cannot(pin, "open it (exported, direction out?)");
+    if (write(fd, pin->active_low ? "1" : "0", 1) != 1 || usleep(off_us) != 0 ||
+        write(fd, pin->active_low ? "0" : "1", 1) != 1) {
+        (void)close(fd);
+        return cannot(pin, "set it");
+    }
+    (void)close(fd);
+    (void)usleep(settle_us);
+    return HSM_OK;
+}
+
+static bool set_line(int fd, bool on)
+{
+    struct gpio_v2_line_values values = { .bits = on, .mask = 1 };
+
+    return ioctl(fd, GPIO_V2_LINE_SET_VALUES_IOCTL, &values) == 0;
+}
+
+static hsm_status pulse_chip(const struct pin *pin, unsigned off_us, unsigned settle_us)
+{
+    struct gpio_v2_line_request request = { .num_lines = 1, .consumer = "hsm se05x enable" };
+    int chip = open(pin->path, O_RDWR | O_CLOEXEC);
+    hsm_status st = HSM_OK;
+
+    if (chip < 0)
+        return cannot(pin, "open it");
+    request.offsets[0] = pin->line;
+    request.config.flags = GPIO_V2_LINE_FLAG_OUTPUT | (pin->active_low ? GPIO_V2_LINE_FLAG_ACTIVE_LOW : 0);
+    if (ioctl(chip, GPIO_V2_GET_LINE_IOCTL, &request) != 0) {
+        st = cannot(pin, "take the line");
+    } else { /* requested as 0: the chip is off already */
+        (void)usleep(off_us);
+        if (!set_line(request.fd, true))
+            st = cannot(pin, "set it");
+        (void)usleep(settle_us);
+        (void)close(request.fd);
+    }
+    (void)close(chip);
+    return st;
+}
+
+hsm_status gpio_pulse(const char *spec, unsigned off_us, unsigned settle_us)
+{
+    struct pin pin;
+    hsm_status st = parse(spec, &pin);
+
+    if (st != HSM_OK)
+        return st;
+    return pin.sysfs ? pulse_sysfs(&pin, off_us, settle_us) : pulse_chip(&pin, off_us, settle_us);
+}
