@@ -44,6 +44,17 @@ void hsm_ctx_set_prompt(struct hsm_ctx *ctx, hsm_prompt_fn *fn, void *arg)
 
 /* ---- processes ----------------------------------------------------------------------------------------- */
 
+/* Recursive: whoever is handed objects by hsm_find() may call back. */
+static void init_call_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attr;
+
+    (void)pthread_mutexattr_init(&attr);
+    (void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    (void)pthread_mutex_init(lock, &attr);
+    (void)pthread_mutexattr_destroy(&attr);
+}
+
 static struct process *process_new(struct hsm_ctx *ctx, pid_t pid)
 {
     size_t i, count = ctx->cfg->token_count;
@@ -57,7 +68,7 @@ static struct process *process_new(struct hsm_ctx *ctx, pid_t pid)
         p->slots[i].ctx = ctx;
         p->slots[i].index = i;
         (void)pthread_mutex_init(&p->slots[i].open_lock, NULL);
-        (void)pthread_mutex_init(&p->slots[i].call_lock, NULL);
+        init_call_lock(&p->slots[i].call_lock);
     }
     return p;
 }

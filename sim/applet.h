@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to the applet half of se05x-sim: objects, curves, policies, memory, the NVM file, and one handler per command.
+/* Private to the applet half of se05x-sim: objects, curves, policies, memory, the NVM file, and one handler
+ * per command.
  *
- * A handler works on a draft of the object and hands it to store_commit(), so that a refused command leaves no trace.
- * The simulator is a tool: running out of host memory ends it.
+ * A handler works on a draft of the object and hands it to store_commit(), so that a refused command leaves
+ * no trace. The simulator is a tool: running out of host memory ends it.
  */
 #ifndef SIM_APPLET_H
 #define SIM_APPLET_H
@@ -152,7 +153,8 @@ struct object {
     uint32_t id;
     uint8_t kind, part, curve, origin;
     bool rsa_plain, is_auth, transient;
-    uint16_t size; /* RSA: bits; else bytes of V_DATA, which a transient object keeps when its value is gone */
+    uint16_t
+        size; /* RSA: bits; else bytes of V_DATA, which a transient object keeps when its value is gone */
     uint16_t attempts, max_attempts;
     uint16_t min_tag, min_output;
     uint32_t owner, version;
@@ -219,7 +221,8 @@ struct applet {
 struct object *object_new(uint32_t id, uint8_t kind);
 struct object *object_copy(const struct object *o);
 void object_free(struct object *o);
-/** Every value the object needs is there. A transient object after a reset, or an RSA key half imported, is not ready. */
+/** Every value the object needs is there. A transient object after a reset, or an RSA key half imported, is
+ * not ready. */
 bool object_ready(const struct object *o);
 bool object_has_private(const struct object *o);
 uint8_t object_type(const struct applet *a, const struct object *o);
@@ -281,9 +284,11 @@ enum {
 uint16_t policy_check(const struct applet *a, uint8_t kind, struct sim_bytes policy);
 void policy_default(const struct applet *a, const struct object *o, struct buf *policy);
 /** @p o may be used by the caller with all the rights of @p right. */
-bool policy_allows(const struct applet *a, const struct object *o, const struct sim_caller *who, uint32_t right);
+bool policy_allows(const struct applet *a, const struct object *o, const struct sim_caller *who,
+                   uint32_t right);
 /** A rule that applies to the caller has one of these restrictions. */
-bool policy_restricts(const struct applet *a, const struct object *o, const struct sim_caller *who, uint32_t bit);
+bool policy_restricts(const struct applet *a, const struct object *o, const struct sim_caller *who,
+                      uint32_t bit);
 /** May @p target take a value derived from @p master? */
 bool policy_takes_derived(const struct applet *a, const struct object *target, const struct sim_caller *who,
                           uint32_t master);
@@ -293,6 +298,7 @@ bool policy_takes_derived(const struct applet *a, const struct object *target, c
 /** @return false with a line on stderr; *exists tells whether there was a file */
 bool nvm_load(struct applet *a, bool *exists);
 bool nvm_save(struct applet *a);
+bool fact_set(struct applet *a, const char *name, const void *value, size_t len);
 bool provision(struct applet *a);
 /** The part is run in FIPS mode. */
 bool is_fips(const struct applet *a);
@@ -357,21 +363,28 @@ EVP_PKEY *pkey_object(struct applet *a, const struct object *o, bool need_privat
 bool pkey_generate_ec(struct applet *a, struct object *o);
 bool pkey_generate_rsa(struct applet *a, struct object *o);
 /** Shared secret in RFC or ANSI byte order, before the chip's own reversal. */
-bool pkey_agree(struct applet *a, const struct object *o, struct sim_bytes peer, uint8_t *secret, size_t *len);
+bool pkey_agree(struct applet *a, const struct object *o, struct sim_bytes peer, uint8_t *secret,
+                size_t *len);
 /** By the codes of 4.3, over a digest (ECDSA) or message (RSA, EdDSA). *len: room, then length. */
 uint16_t pkey_sign(struct applet *a, const struct object *o, uint8_t algo, struct sim_bytes in, int salt_len,
                    uint8_t *sig, size_t *len);
-uint16_t pkey_verify(struct applet *a, const struct object *o, uint8_t algo, struct sim_bytes in, int salt_len,
-                     struct sim_bytes sig, bool *good);
-uint16_t pkey_rsa_crypt(struct applet *a, const struct object *o, uint8_t algo, bool encrypt, struct sim_bytes in,
-                        uint8_t *out, size_t *len);
+uint16_t pkey_verify(struct applet *a, const struct object *o, uint8_t algo, struct sim_bytes in,
+                     int salt_len, struct sim_bytes sig, bool *good);
+uint16_t pkey_rsa_crypt(struct applet *a, const struct object *o, uint8_t algo, bool encrypt,
+                        struct sim_bytes in, uint8_t *out, size_t *len);
 /** Digest length of an ECDSA code; 0: unknown. */
 size_t ecdsa_digest_len(uint8_t algo);
 const char *ecdsa_digest_name(uint8_t algo);
 
 /* ---- symmetric.c ------------------------------------------------------------------------------------- */
 
-enum { CIPHER_CTR = 0xF0, AEAD_GCM = 0xB0, AEAD_CCM = 0xF4, AEAD_GCM_CHIP_IV = 0xF3, AEAD_CCM_CHIP_IV = 0xF5 };
+enum {
+    CIPHER_CTR = 0xF0,
+    AEAD_GCM = 0xB0,
+    AEAD_CCM = 0xF4,
+    AEAD_GCM_CHIP_IV = 0xF3,
+    AEAD_CCM_CHIP_IV = 0xF5
+};
 struct cipher_mode {
     uint8_t code, kind;
     const char *name; /* "ECB", "CBC", "CTR" */
@@ -380,8 +393,8 @@ struct cipher_mode {
 
 const struct cipher_mode *cipher_mode(uint8_t code);
 size_t cipher_block_len(const struct cipher_mode *m);
-EVP_CIPHER_CTX *cipher_start(struct applet *a, const struct cipher_mode *m, struct sim_bytes key, struct sim_bytes iv,
-                             bool encrypt);
+EVP_CIPHER_CTX *cipher_start(struct applet *a, const struct cipher_mode *m, struct sim_bytes key,
+                             struct sim_bytes iv, bool encrypt);
 /** What has to be added to a message of @p len bytes; 0 also for a message that cannot be padded. */
 size_t cipher_padding(const struct cipher_mode *m, size_t len, uint8_t pad[16]);
 /** Length without the padding of a decrypted end. */
@@ -407,8 +420,8 @@ typedef uint16_t handler(struct applet *a, struct command *c);
 /** The object named by a 4-byte id in @p tag. */
 struct object *command_object(const struct applet *a, const struct command *c, uint8_t tag);
 /** The same, of one kind, complete, not an authentication object, and allowed: or a status word. */
-uint16_t command_key(const struct applet *a, const struct command *c, uint8_t tag, uint8_t kind, uint32_t right,
-                     struct object **o);
+uint16_t command_key(const struct applet *a, const struct command *c, uint8_t tag, uint8_t kind,
+                     uint32_t right, struct object **o);
 /** Data the chip's answer buffer can hold. */
 size_t answer_max(const struct applet *a);
 /** Put a derived secret into the HMAC (or AES) object of @p tag. */
@@ -418,20 +431,23 @@ uint64_t now_ms(void);
 
 handler ins_write_ec, ins_write_rsa, ins_write_symm, ins_write_binary, ins_write_userid, ins_write_counter,
     ins_write_pcr, ins_import_object, ins_export_object;
-handler ins_read_object, ins_read_type, ins_read_size, ins_read_id_list, ins_exists, ins_attributes, ins_delete;
-handler ins_version, ins_version_ext, ins_timestamp, ins_free_memory, ins_random, ins_delete_all, ins_lock_state,
-    ins_features, ins_restrict, ins_self_test, ins_read_state;
+handler ins_read_object, ins_read_type, ins_read_size, ins_read_id_list, ins_exists, ins_attributes,
+    ins_delete;
+handler ins_version, ins_version_ext, ins_timestamp, ins_free_memory, ins_random, ins_delete_all,
+    ins_lock_state, ins_features, ins_restrict, ins_self_test, ins_read_state;
 handler ins_curve_create, ins_curve_param, ins_curve_list, ins_curve_of, ins_curve_delete;
 handler ins_sign, ins_verify, ins_ecdh, ins_ecdh_reverse, ins_ecpm, ins_rsa_encrypt, ins_rsa_decrypt;
-handler ins_crypto_create, ins_crypto_list, ins_crypto_delete, ins_cipher_init, ins_cipher_update, ins_cipher_final,
-    ins_cipher_oneshot, ins_digest_init, ins_digest_update, ins_digest_final, ins_digest_oneshot, ins_mac_init,
-    ins_mac_update, ins_mac_final, ins_mac_oneshot;
+handler ins_crypto_create, ins_crypto_list, ins_crypto_delete, ins_cipher_init, ins_cipher_update,
+    ins_cipher_final, ins_cipher_oneshot, ins_digest_init, ins_digest_update, ins_digest_final,
+    ins_digest_oneshot, ins_mac_init, ins_mac_update, ins_mac_final, ins_mac_oneshot;
 handler ins_aead_oneshot, ins_aead_init, ins_aead_update, ins_aead_final;
 handler ins_hkdf, ins_pbkdf2, ins_tls_random, ins_tls_pms, ins_tls_prf;
 
 /** Crypto object of T2 that the caller made, with this context; or NULL. */
-struct crypto_object *command_crypto(const struct applet *a, const struct command *c, uint8_t tag, uint8_t context);
-/** Attested answers: add the tail (unique id, attributes, size, time, signature) to what @p c already answered. */
+struct crypto_object *command_crypto(const struct applet *a, const struct command *c, uint8_t tag,
+                                     uint8_t context);
+/** Attested answers: add the tail (unique id, attributes, size, time, signature) to what @p c already
+ * answered. */
 uint16_t attest(struct applet *a, struct command *c, const struct object *o);
 size_t object_attributes(const struct applet *a, const struct object *o, uint8_t *out, size_t cap);
 uint16_t object_reported_size(const struct object *o);

@@ -45,7 +45,7 @@ static hsm_status parse(const char *spec, struct pin *pin)
     pin->line = (unsigned)strtoul(colon, &end, 10);
     if (end == colon || *end != '\0')
         goto bad;
-    (void)snprintf(pin->path, sizeof(pin->path), "%s%s", text[0] == '/' ? "" : "/dev/", text);
+    (void)snprintf(pin->path, sizeof(pin->path), "%s%.100s", text[0] == '/' ? "" : "/dev/", text);
     return HSM_OK;
 bad:
     return hsm_fail(

@@ -147,7 +147,8 @@ static enum match how_determined(const struct replay *r, const uint8_t *cmd, siz
     return EXACT;
 }
 
-static void compare_values(struct replay *r, enum match how, const struct tlv *want, const struct tlv *got)
+static void compare_values(struct replay *r, const uint8_t *cmd, enum match how, const struct tlv *want,
+                           const struct tlv *got)
 {
     ck_assert_msg(want->tag == got->tag, "%s: tag %02X instead of %02X", r->trace, got->tag, want->tag);
     if (how == TAGS)
@@ -155,8 +156,9 @@ static void compare_values(struct replay *r, enum match how, const struct tlv *w
     ck_assert_msg(want->len == got->len, "%s: %zu bytes instead of %zu in %02X", r->trace, got->len,
                   want->len, want->tag);
     if (how == EXACT)
-        ck_assert_msg(memcmp(want->value, got->value, want->len) == 0, "%s: value of %02X differs", r->trace,
-                      want->tag);
+        ck_assert_msg(memcmp(want->value, got->value, want->len) == 0,
+                      "%s: value of %02X in answer to %02X%02X%02X differs", r->trace, want->tag, cmd[1],
+                      cmd[2], cmd[3]);
 }
 
 static void compare(struct replay *r, const uint8_t *cmd, size_t cmd_len, const uint8_t *want,
@@ -175,7 +177,7 @@ static void compare(struct replay *r, const uint8_t *cmd, size_t cmd_len, const 
     while (take_tlv(&p, want + want_len, &a)) {
         ck_assert_msg(take_tlv(&q, got + got_len, &b), "%s: answer to %02X%02X%02X ends early", r->trace,
                       cmd[1], cmd[2], cmd[3]);
-        compare_values(r, how, &a, &b);
+        compare_values(r, cmd, how, &a, &b);
     }
     ck_assert_msg(p == want + want_len && q == got + got_len, "%s: answer to %02X%02X%02X is longer",
                   r->trace, cmd[1], cmd[2], cmd[3]);
@@ -193,7 +195,8 @@ static void compare_status(struct replay *r, const uint8_t *cmd, size_t cmd_len,
 /* ---- one exchange
  * ------------------------------------------------------------------------------------------------ */
 
-/* INITIALIZE UPDATE: all but the diversification data; then both sides have the same session keys. */
+/* INITIALIZE UPDATE: all but diversification data and the i parameter (the recorded model said 60, chips 00);
+ * then both sides have the same session keys. */
 static void compare_update(struct replay *r, const uint8_t *cmd, const uint8_t *want, const uint8_t *got)
 {
     static const uint8_t enc[16] = { 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47,
@@ -202,7 +205,8 @@ static void compare_update(struct replay *r, const uint8_t *cmd, const uint8_t *
                                      0x58, 0x59, 0x5A, 0x5B, 0x5C, 0x5D, 0x5E, 0x5F };
     uint8_t challenges[16], card[8], host[8];
 
-    ck_assert_msg(memcmp(want + 10, got + 10, 19) == 0, "%s: INITIALIZE UPDATE", r->trace);
+    ck_assert_msg(memcmp(want + 10, got + 10, 2) == 0 && memcmp(want + 13, got + 13, 16) == 0,
+                  "%s: INITIALIZE UPDATE", r->trace);
     memcpy(challenges, cmd + 5, 8);
     memcpy(challenges + 8, want + 13, 8);
     scp_host_keys(&r->recorded, enc, mac, challenges, card, host);
@@ -386,7 +390,9 @@ static void prepare(struct replay *r)
     ck_assert_int_eq(EC_GROUP_get_curve(group, p, a, b, NULL), 1);
     line_resynch(&r->sim);
     line_select(&r->sim);
-    (void)apdu(&r->sim, "80010B0403410103", rsp, &rsp_len);
+    apdu_expect(&r->sim, "80010600 0A 410420000009 43020004", 0x9000);
+    if (apdu(&r->sim, "80010B0403410103", rsp, &rsp_len) == 0x6985)
+        goto out; /* 7.x: there, with its parameters */
     BN_bn2binpad(a, value, 32);
     set_curve_param(&r->sim, 1, value, 32);
     BN_bn2binpad(b, value, 32);
@@ -398,11 +404,11 @@ static void prepare(struct replay *r)
     set_curve_param(&r->sim, 8, value, 32);
     BN_bn2binpad(p, value, 32);
     set_curve_param(&r->sim, 16, value, 32);
+out:
     BN_free(p);
     BN_free(a);
     BN_free(b);
     EC_GROUP_free(group);
-    apdu_expect(&r->sim, "80010600 0A 410420000009 43020004", 0x9000);
 }
 
 static void without_20000009(struct replay *r)

@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "token_fixture.h"
@@ -58,6 +60,48 @@ UNUSED static void chip_start(const char *applet, bool scp03)
     chip_wait_ready(out[0]);
     (void)close(out[0]);
     (void)snprintf(token_spec, sizeof(token_spec), "se05x:unix:%s%s", socket_path, scp03 ? "?scp03=public" : "");
+}
+
+/** Say something to the simulator beside the bus: "power-on", "fault ...", "stats". @p answer: at least 1, NUL-ended */
+UNUSED static void chip_say(const char *text, char *answer, size_t cap)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    size_t len = strlen(text);
+    uint8_t head[4] = { 'C', 0, (uint8_t)(len >> 8), (uint8_t)len }, reply[3];
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ssize_t n;
+
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/sim.sock", temp_dir);
+    ck_assert_int_eq(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_int_eq(send(fd, head, sizeof(head), MSG_NOSIGNAL), sizeof(head));
+    ck_assert_int_eq(send(fd, text, len, MSG_NOSIGNAL), (ssize_t)len);
+    ck_assert_int_eq(recv(fd, reply, sizeof(reply), MSG_WAITALL), sizeof(reply));
+    ck_assert_msg(reply[0] == 0, "the simulator does not understand '%s'", text);
+    len = (size_t)reply[1] << 8 | reply[2];
+    ck_assert_uint_lt(len, cap);
+    n = len == 0 ? 0 : recv(fd, answer, len, MSG_WAITALL);
+    ck_assert_int_eq(n, (ssize_t)len);
+    answer[len] = '\0';
+    (void)close(fd);
+}
+
+UNUSED static void chip_do(const char *text)
+{
+    char answer[4096];
+
+    chip_say(text, answer, sizeof(answer));
+}
+
+/** How many commands the applet has executed so far. */
+UNUSED static unsigned chip_count(const char *name)
+{
+    char answer[8192], line[64];
+    const char *at;
+
+    chip_say("stats", answer, sizeof(answer));
+    (void)snprintf(line, sizeof(line), "%s: ", name);
+    at = strstr(answer, line);
+    return at == NULL ? 0 : (unsigned)strtoul(at + strlen(line), NULL, 10);
 }
 
 UNUSED static void chip_stop(void)

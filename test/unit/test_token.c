@@ -522,20 +522,16 @@ START_TEST(import_computes_a_missing_point)
     struct hsm_bytes der;
     struct hsm_object obj;
     hsm_handle handle;
-    hsm_status st;
 
     ck_assert_int_eq(EVP_PKEY_set_int_param(pkey, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 0), 1);
     der = to_pkcs8(pkey);
     ck_assert_uint_lt(der.len, 80);
-    st = hsm_import(tok, &spec, der, &handle);
-    ck_assert_msg(st == HSM_OK || lacks(st), "%s", hsm_error_text(st));
-    if (st == HSM_OK) {
-        ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "bare", &obj));
-        pub = public_key(&obj);
-        ck_assert_int_eq(EVP_PKEY_eq(pkey, pub), 1);
-        EVP_PKEY_free(pub);
-        ck_ok(sign_default(tok, &obj));
-    }
+    ck_ok(hsm_import(tok, &spec, der, &handle));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "bare", &obj));
+    pub = public_key(&obj);
+    ck_assert_int_eq(EVP_PKEY_eq(pkey, pub), 1);
+    EVP_PKEY_free(pub);
+    ck_ok(sign_default(tok, &obj));
     free_bytes(der);
     EVP_PKEY_free(pkey);
 }
@@ -551,7 +547,6 @@ START_TEST(restricted_pss_key_keeps_its_restrictions)
     struct hsm_bytes der;
     struct hsm_object obj;
     hsm_handle key;
-    hsm_status st;
 
     ck_assert_int_eq(EVP_PKEY_keygen_init(gen), 1);
     ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_keygen_bits(gen, 2048), 1);
@@ -561,20 +556,17 @@ START_TEST(restricted_pss_key_keeps_its_restrictions)
     ck_assert_int_eq(EVP_PKEY_generate(gen, &pkey), 1);
     EVP_PKEY_CTX_free(gen);
     der = to_pkcs8(pkey);
-    st = hsm_import(tok, &spec, der, &key);
-    if (!lacks(st)) {
-        ck_ok(st);
-        ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "pss", &obj));
-        pub = public_key(&obj);
-        ck_ok(sign_and_verify(tok, key, pub, &good));
-        bad.hash = bad.mgf1_hash = HSM_HASH_SHA256;
-        ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
-        bad = good;
-        bad.salt_len = 20; /* less than the key demands */
-        ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
-        ck_status(sign_and_verify(tok, key, pub, &pkcs1), HSM_ERR_KEY_TYPE);
-        EVP_PKEY_free(pub);
-    }
+    ck_ok(hsm_import(tok, &spec, der, &key));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "pss", &obj));
+    pub = public_key(&obj);
+    ck_ok(sign_and_verify(tok, key, pub, &good));
+    bad.hash = bad.mgf1_hash = HSM_HASH_SHA256;
+    ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
+    bad = good;
+    bad.salt_len = 20; /* less than the key demands */
+    ck_status(sign_and_verify(tok, key, pub, &bad), HSM_ERR_MECH);
+    ck_status(sign_and_verify(tok, key, pub, &pkcs1), HSM_ERR_KEY_TYPE);
+    EVP_PKEY_free(pub);
     free_bytes(der);
     EVP_PKEY_free(pkey);
 }
@@ -586,14 +578,15 @@ START_TEST(export_needs_room_and_a_key)
     uint8_t buf[4096];
     struct hsm_buf small = { buf, 16, 0 };
     hsm_handle key;
-    hsm_status st;
 
     spec.extractable = true;
-    ck_ok(hsm_generate(tok, &spec, &key));
-    st = hsm_export(tok, key, &small);
-    if (lacks(st))
+    if (lacks("export")) {
+        ck_status(hsm_generate(tok, &spec, &key), HSM_ERR_UNSUPPORTED);
+        ck_assert_uint_eq(count_objects(tok), 0);
         return;
-    ck_status(st, HSM_ERR_BUFFER);
+    }
+    ck_ok(hsm_generate(tok, &spec, &key));
+    ck_status(hsm_export(tok, key, &small), HSM_ERR_BUFFER);
     ck_assert_uint_eq(small.len, 0);
     ck_status(hsm_export(tok, 999999, &small), HSM_ERR_NO_OBJECT);
 }
@@ -689,7 +682,7 @@ END_TEST
 START_TEST(data_object_comes_back)
 {
     struct hsm_object_spec spec = { .cls = HSM_CLASS_DATA, .label = "data" };
-    size_t len = is_soft() ? HSM_DATA_MAX : 512;
+    size_t len = lacks("data of 1 MiB") ? 5000 : is_soft() ? HSM_DATA_MAX : 512;
     uint8_t *value = malloc(len), *back = malloc(len);
     struct hsm_buf out = { back, len, 0 };
     struct hsm_object obj;
@@ -1046,6 +1039,7 @@ int main(void)
     int failed;
 
     clean_environment();
+    print_lacks(getenv("HSM_TEST_TOKEN") == NULL ? "soft" : getenv("HSM_TEST_TOKEN"));
     runner = srunner_create(token_suite());
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

@@ -429,7 +429,14 @@ static hsm_status judge(struct se05x_token *t, const struct exchange *x, struct 
         return HSM_OK;
     }
     if (says_lost(sw, ch->wrapping) && !ch->fresh) {
-        ch->stale = ch->again = true;
+        ch->stale = true;
+        if (!x->cmd->repeatable) {
+            /* After a reset in its middle the link has perhaps sent it twice: the first time it may have taken effect. */
+            ch->maybe_executed = true;
+            return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the chip was reset, or lost its channel, during a command (status %04x)",
+                            t->where, sw);
+        }
+        ch->again = true;
         return HSM_OK;
     }
     if (sw == SW_OK)

@@ -200,6 +200,7 @@ const struct hsm_driver hsm_driver_se05x = {
     .enumerate = se05x_enumerate,
     .generate = se05x_generate,
     .import = se05x_import,
+    .export_private = se05x_export_private,
     .put = se05x_put,
     .get = se05x_get,
     .destroy = se05x_destroy,

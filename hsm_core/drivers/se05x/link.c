@@ -144,7 +144,8 @@ static enum bus_result poll_for(struct se05x_link *link, struct wait *w, uint8_t
     enum bus_result result;
 
     if (w->expected_us > step)
-        sleep_until(link, w->sent_us + w->expected_us - step);
+        sleep_until(link,
+                    w->sent_us + w->expected_us - (w->expected_us / 16 > step ? w->expected_us / 16 : step));
     for (;;) {
         w->answered_us = now_us(link);
         result = read_once(link, ptr, len);
@@ -236,14 +237,29 @@ struct exchange {
     bool learn;        /* this exchange can still teach how long its kind takes */
 };
 
-static uint32_t expected_us(struct se05x_link *link, enum se05x_time time)
+static uint32_t learned_us(struct se05x_link *link, enum se05x_time time)
 {
     uint32_t learned = share_state(&link->share)->time_us[time];
 
-    return learned > 0 && learned <= LEARNED_MAX_US ? learned : first_guess_us[time];
+    return learned <= LEARNED_MAX_US ? learned : 0;
 }
 
-/* Refused polls say that the time lies between the last one and the answer; none, that it may be shorter. */
+/* The first time, be early: a poll too many costs the bus 0.1 ms, one too late costs the caller. */
+static uint32_t expected_us(struct se05x_link *link, enum se05x_time time)
+{
+    uint32_t learned = learned_us(link, time);
+
+    return learned > 0 ? learned : first_guess_us[time] / 4;
+}
+
+static uint32_t longest_us(struct se05x_link *link, enum se05x_time time)
+{
+    uint32_t learned = learned_us(link, time);
+
+    return learned > first_guess_us[time] ? learned : first_guess_us[time];
+}
+
+/* Refused polls say that the time lies just before the answer; none, that it may be much shorter. */
 static void learn(struct se05x_link *link, const struct exchange *x, const struct wait *w)
 {
     uint32_t *slot = &share_state(&link->share)->time_us[x->time];
@@ -252,8 +268,9 @@ static void learn(struct se05x_link *link, const struct exchange *x, const struc
     if (x->time == SE05X_TIME_RSA_GENERATE || took > LEARNED_MAX_US)
         return;
     if (w->polls == 0)
-        took = took > poll_step(w) ? took - poll_step(w) : 1;
-    *slot = (uint32_t)((*slot == 0 ? took : (*slot + took) / 2) | 1);
+        *slot = (uint32_t)(took * 3 / 4) | 1;
+    else
+        *slot = (uint32_t)((learned_us(link, x->time) == 0 ? took : (*slot + took) / 2) | 1);
 }
 
 static bool command_is_out(const struct t1_link *t1)
@@ -268,7 +285,7 @@ static enum t1_event receive(struct se05x_link *link, struct exchange *x, uint64
     enum t1_event event;
 
     w.expected_us = computing ? expected_us(link, x->time) : 0;
-    w.until_us = sent_us + 4 * w.expected_us + ASK_AFTER_US;
+    w.until_us = sent_us + (computing ? 4 * (uint64_t)longest_us(link, x->time) : 0) + ASK_AFTER_US;
     if (link->t1.wtx > 0) { /* no step before, but time: the chip works on */
         w.until_us = sent_us + (uint64_t)link->t1.wtx * BWT_US + ASK_AFTER_US;
         w.expected_us = STEP_LATE_US;
@@ -348,7 +365,7 @@ hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, st
         return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the link is down", link->bus->name);
     x.until_us =
         now_us(link) + (uint64_t)link->timeout_ms * 1000 +
-        (time == SE05X_TIME_RSA_GENERATE ? GENERATE_DEADLINE_US : 4 * (uint64_t)expected_us(link, time));
+        (time == SE05X_TIME_RSA_GENERATE ? GENERATE_DEADLINE_US : 4 * (uint64_t)longest_us(link, time));
     share_state(&link->share)->dirty = 1;
     link->stats.apdus++;
     if (run(link, t1_link_apdu(&link->t1, command, answer), &x) != T1_DONE) {

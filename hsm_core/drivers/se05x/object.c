@@ -116,6 +116,20 @@ hsm_status se05x_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *v
     return st;
 }
 
+/* Never; so that the answer is the same as from tokens that could. */
+hsm_status se05x_export_private(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *pkcs8)
+{
+    struct se05x_token *t = se05x_of(tok);
+    const struct se05x_object *o;
+    hsm_status st;
+
+    if ((st = se05x_lookup(t, handle, &o)) != HSM_OK)
+        return st;
+    if (o->cls != HSM_CLASS_KEY)
+        return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is not a key", o->label, t->where);
+    return hsm_fail(HSM_ERR_NOT_EXTRACTABLE, "key '%s' on %s may not leave the chip", o->label, t->where);
+}
+
 /* ---- destroying ------------------------------------------------------------------------------------------ */
 
 /* Whose session destroys it. */

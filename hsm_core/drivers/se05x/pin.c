@@ -400,7 +400,7 @@ static hsm_status confirm(struct se05x_token *t, enum se05x_auth auth, enum hsm_
 {
     hsm_status st = se05x_login(t, auth_of(role), cred);
 
-    if (st == HSM_ERR_PIN_LOCKED && auth == SE05X_SO && role == HSM_ROLE_USER &&
+    if ((st == HSM_ERR_PIN_LOCKED || st == HSM_ERR_NO_OBJECT) && auth == SE05X_SO && role == HSM_ROLE_USER &&
         (st = se05x_remove(t, auth, cred->auth_id)) == HSM_OK &&
         (st = se05x_pin_create_object(t, auth, role, cred)) == HSM_OK)
         st = se05x_login(t, auth_of(role), cred);

@@ -153,6 +153,7 @@ hsm_status se05x_import(struct hsm_token *tok, const struct hsm_object_spec *spe
 hsm_status se05x_put(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes value,
                      hsm_handle *handle);
 hsm_status se05x_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *value);
+hsm_status se05x_export_private(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *pkcs8);
 hsm_status se05x_destroy(struct hsm_token *tok, hsm_handle handle);
 
 /* ---- create.c, pin.c --------------------------------------------------------------------------------------- */
