@@ -132,6 +132,12 @@ static enum match how_determined(const struct replay *r, const uint8_t *cmd, siz
     unsigned ins = cmd[1] & 0x1F, p1 = cmd[2] & 0x1F, p2 = cmd[3];
     bool generated = is_generated(r, object_of(cmd, len));
 
+    if (ins == 4 && p2 == 0x20 && r->variant->counts)
+        return LENGTH; /* the recorded model's AppletConfig says FIPS mode, in which it would have to refuse
+                          ECDH */
+    if (ins == 2 && p2 == 0x26 && generated)
+        return TAGS; /* it calls an RSA key with CRT parts a plain one */
+
     if (ins == 4 && p2 == 0x49)
         return LENGTH;
     if (ins == 4 && p2 == 0x22)
@@ -172,6 +178,11 @@ static void compare(struct replay *r, const uint8_t *cmd, size_t cmd_len, const 
         r->exact++;
     else
         r->by_form++;
+    if (cmd[0] == 0x00) { /* SELECT answers without tags: version, and what GetVersion answers */
+        ck_assert_uint_eq(want_len, got_len);
+        ck_assert_mem_eq(want, got, r->variant->counts ? 3 : want_len);
+        return;
+    }
     if (how == ANY || (want_len == got_len && memcmp(want, got, want_len) == 0))
         return;
     while (take_tlv(&p, want + want_len, &a)) {
@@ -370,7 +381,7 @@ static void replay_trace(struct replay *r, const struct trace *t)
 static void set_curve_param(struct line *l, unsigned id, const uint8_t *value, size_t len)
 {
     char hex[256];
-    int n = snprintf(hex, sizeof(hex), "80010B40%02X4101034201%02X43%02X", (unsigned)(8 + len), id,
+    int n = snprintf(hex, sizeof(hex), "80010B40%02X4101044201%02X43%02X", (unsigned)(8 + len), id,
                      (unsigned)len);
 
     for (size_t i = 0; i < len; i++)
@@ -378,37 +389,41 @@ static void set_curve_param(struct line *l, unsigned id, const uint8_t *value, s
     apdu_expect(l, hex, 0x9000);
 }
 
-/* P-256 with all its parameters, and some object 20000009. */
-static void prepare(struct replay *r)
+static void create_p384(struct line *l)
 {
-    EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
+    EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_secp384r1);
     BIGNUM *p = BN_new(), *a = BN_new(), *b = BN_new();
-    uint8_t value[65];
-    size_t len, rsp_len;
-    uint8_t rsp[RSP_MAX];
+    uint8_t value[97];
+    size_t len;
 
     ck_assert_int_eq(EC_GROUP_get_curve(group, p, a, b, NULL), 1);
-    line_resynch(&r->sim);
-    line_select(&r->sim);
-    apdu_expect(&r->sim, "80010600 0A 410420000009 43020004", 0x9000);
-    if (apdu(&r->sim, "80010B0403410103", rsp, &rsp_len) == 0x6985)
-        goto out; /* 7.x: there, with its parameters */
-    BN_bn2binpad(a, value, 32);
-    set_curve_param(&r->sim, 1, value, 32);
-    BN_bn2binpad(b, value, 32);
-    set_curve_param(&r->sim, 2, value, 32);
+    apdu_expect(l, "80010B0403410104", 0x9000);
+    BN_bn2binpad(a, value, 48);
+    set_curve_param(l, 1, value, 48);
+    BN_bn2binpad(b, value, 48);
+    set_curve_param(l, 2, value, 48);
     len = EC_POINT_point2oct(group, EC_GROUP_get0_generator(group), POINT_CONVERSION_UNCOMPRESSED, value,
                              sizeof(value), NULL);
-    set_curve_param(&r->sim, 4, value, len);
-    BN_bn2binpad(EC_GROUP_get0_order(group), value, 32);
-    set_curve_param(&r->sim, 8, value, 32);
-    BN_bn2binpad(p, value, 32);
-    set_curve_param(&r->sim, 16, value, 32);
-out:
+    set_curve_param(l, 4, value, len);
+    BN_bn2binpad(EC_GROUP_get0_order(group), value, 48);
+    set_curve_param(l, 8, value, 48);
+    BN_bn2binpad(p, value, 48);
+    set_curve_param(l, 16, value, 48);
     BN_free(p);
     BN_free(a);
     BN_free(b);
     EC_GROUP_free(group);
+}
+
+/* Some object 20000009; for the wrapped traces, which were recorded after the plain ones, the curve those had
+ * made. */
+static void prepare(struct replay *r)
+{
+    line_resynch(&r->sim);
+    line_select(&r->sim);
+    apdu_expect(&r->sim, "80010600 0A 410420000009 43020004", 0x9000);
+    if (r->variant->secure)
+        create_p384(&r->sim);
 }
 
 static void without_20000009(struct replay *r)
@@ -424,8 +439,9 @@ static void without_20000009(struct replay *r)
 
 static void run_trace(struct replay *r, const struct trace *t)
 {
-    if (strncmp(r->trace, "25-", 3) == 0)
-        without_20000009(r); /* that one was recorded first */
+    if (strncmp(r->trace, "25-", 3) == 0 || strncmp(r->trace, "26-", 3) == 0)
+        without_20000009(
+            r); /* these write a file where trace 11 left a public key: the recorded model overwrote it */
     replay_trace(r, t);
 }
 
@@ -471,9 +487,9 @@ static unsigned run_file(struct replay *r)
 START_TEST(replay_answers_as_recorded)
 {
     struct replay r = { .variant = &variants[_i] };
-    const char *args[] = { "--applet",     r.variant->applet, "--config",   "6FFF", "--securebox", "010B",
-                           "--historical", "JCOP4 ATPO",      "--scp-keys", NULL,   NULL };
     char keys[96];
+    const char *args[] = { "--applet", r.variant->applet, "--historical", "JCOP4 ATPO", "--scp-keys", keys,
+                           NULL };
     struct sim s;
     FILE *f;
 
@@ -486,7 +502,6 @@ START_TEST(replay_answers_as_recorded)
           "DEK 606162636465666768696A6B6C6D6E6F\n",
           f);
     fclose(f);
-    args[9] = keys;
     sim_restart(&s, args);
     r.sim = line_open(&s);
     prepare(&r);

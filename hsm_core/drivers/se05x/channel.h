@@ -44,6 +44,7 @@ struct se05x_channel {
 
     /* the operation under way */
     enum se05x_delivery delivery; /* of the last APDU */
+    bool resent;                  /* the link has perhaps sent it twice */
     bool again;                   /* it failed, and beginning again may help */
     bool throttled;               /* the chip wants a pause */
     bool maybe_executed;

@@ -153,7 +153,8 @@ static hsm_status import_rsa(struct se05x_token *t, const struct se05x_creation 
     }
     if (st != HSM_OK)
         return st;
-    st = taken(t, se05x_read_rsa(t, w.id, SE05X_RSA_MODULUS, &out, &sw), sw);
+    st = se05x_read_rsa(t, w.id, SE05X_RSA_MODULUS, &out, &sw);
+    st = taken(t, st, sw);
     if (st == HSM_OK && (out.len != priv->rsa[RSA_N].len || memcmp(n, priv->rsa[RSA_N].ptr, out.len) != 0))
         st = hsm_fail(HSM_ERR_TOKEN_IO, "%s: the chip holds another modulus than it was given", t->where);
     return st;
