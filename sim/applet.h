@@ -443,6 +443,15 @@ handler ins_crypto_create, ins_crypto_list, ins_crypto_delete, ins_cipher_init, 
 handler ins_aead_oneshot, ins_aead_init, ins_aead_update, ins_aead_final;
 handler ins_hkdf, ins_pbkdf2, ins_tls_random, ins_tls_pms, ins_tls_prf;
 
+/**
+ * A draft of the object of T1, new or of the one that is there (then *is_new is false and TAG_POLICY
+ * ignored).
+ * @param right  what an update needs
+ */
+uint16_t write_begin(const struct applet *a, const struct command *c, uint8_t kind, uint32_t right,
+                     struct object **draft, bool *is_new);
+/** Commit the draft, or drop it and pass a refusal on. */
+uint16_t write_finish(struct applet *a, struct object *draft, uint16_t sw);
 /** Crypto object of T2 that the caller made, with this context; or NULL. */
 struct crypto_object *command_crypto(const struct applet *a, const struct command *c, uint8_t tag,
                                      uint8_t context);

@@ -61,8 +61,7 @@ bool bus_add_other(struct bus *b, unsigned address)
     return true;
 }
 
-/* ---- power
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- power ------------------------------------------------------------------------------------------ */
 
 static void start_chip(struct bus *b, uint64_t now_us)
 {
@@ -124,8 +123,7 @@ static bool is_awake(struct bus *b, uint64_t now_us)
     return !b->hung && now_us >= b->silent_until_us;
 }
 
-/* ---- one message to the chip
- * ------------------------------------------------------------------------------------- */
+/* ---- one message to the chip ------------------------------------------------------------------------ */
 
 static void strike(struct bus *b, enum fault_kind kind, uint64_t now_us)
 {
@@ -220,8 +218,7 @@ static enum bus_status chip_message(struct bus *b, const struct bus_message *m, 
     return m->read ? chip_read(b, m, data, now_us) : chip_write(b, m, data, now_us);
 }
 
-/* ---- the others
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the others ------------------------------------------------------------------------------------- */
 
 static enum bus_status other_message(struct bus *b, const struct bus_message *m, uint8_t *data)
 {
@@ -245,9 +242,7 @@ static enum bus_status other_message(struct bus *b, const struct bus_message *m,
     return BUS_ACK;
 }
 
-/* ---- the wire
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- the wire --------------------------------------------------------------------------------------- */
 
 static void count(struct bus *b, const struct bus_message *m, enum bus_status status, bool chip)
 {
@@ -301,9 +296,7 @@ enum bus_status bus_transfer(struct bus *b, const struct bus_message *m, uint8_t
     return status;
 }
 
-/* ---- control
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- control ---------------------------------------------------------------------------------------- */
 
 static bool control_challenge(struct card *card, const char *hex)
 {

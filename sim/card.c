@@ -33,8 +33,7 @@ static const uint8_t isd_aid[] = { 0xA0, 0x00, 0x00, 0x01, 0x51, 0x00, 0x00, 0x0
 /* Key diversification data of the SE050E on which the vector of section 5.3 was taken */
 static const uint8_t diversification[10] = { 0x90, 0x03, 0x20, 0x19, 0x07, 0x38, 0x24, 0x20, 0x25, 0x02 };
 
-/* ---- times
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- times ------------------------------------------------------------------------------------------ */
 
 static struct {
     const char *name;
@@ -83,8 +82,7 @@ void card_spend(struct card *c, enum card_time what)
     c->time_us += times[what].us;
 }
 
-/* ---- small helpers
- * ------------------------------------------------------------------------------------------------ */
+/* ---- small helpers ---------------------------------------------------------------------------------- */
 
 bool out_put(struct sim_out *out, const void *ptr, size_t len)
 {
@@ -151,9 +149,7 @@ uint16_t apdu_parse(const uint8_t *cmd, size_t len, struct sim_apdu *apdu)
     return SW_OK;
 }
 
-/* ---- life
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 /* Platform keys as kept in the NVM: version, length, ENC, MAC, DEK. */
 static bool store_keys(struct card *c, const struct scp_keys *keys)
@@ -235,9 +231,7 @@ bool card_challenge(struct card *c, uint8_t challenge[8])
     return true;
 }
 
-/* ---- SELECT
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- SELECT ----------------------------------------------------------------------------------------- */
 
 static bool is_aid(struct sim_bytes aid, const uint8_t *name, size_t len)
 {
@@ -276,8 +270,7 @@ static uint16_t select_application(struct card *c, const struct sim_apdu *apdu, 
     return SW_OK;
 }
 
-/* ---- the platform channel
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the platform channel --------------------------------------------------------------------------- */
 
 static uint16_t initialize_update(struct card *c, const struct sim_apdu *apdu, struct sim_out *out)
 {
@@ -305,9 +298,7 @@ static uint16_t initialize_update(struct card *c, const struct sim_apdu *apdu, s
     return SW_OK;
 }
 
-/* ---- PUT KEY
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- PUT KEY ---------------------------------------------------------------------------------------- */
 
 static bool decrypt_key(const struct scp_keys *dek, struct sim_bytes in, bool chained, uint8_t *key)
 {
@@ -393,9 +384,7 @@ static uint16_t put_key(struct card *c, const struct sim_apdu *apdu, struct sim_
     return sw;
 }
 
-/* ---- GET DATA
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- GET DATA --------------------------------------------------------------------------------------- */
 
 static void put_item(struct sim_out *out, uint8_t tag, const void *ptr, size_t len)
 {
@@ -453,9 +442,7 @@ static uint16_t get_data(struct card *c, const struct sim_apdu *apdu, struct sim
     return SW_NOT_FOUND;
 }
 
-/* ---- dispatch
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- dispatch --------------------------------------------------------------------------------------- */
 
 /* SetPlatformSCPRequest: TAG_1, 1 required, 2 not; only for the session of the object made for it. */
 static uint16_t set_scp_request(struct card *c, const struct sim_caller *caller, const struct sim_apdu *apdu)

@@ -79,8 +79,7 @@ static bool chance(double rate)
     return (double)(next_random() >> 11) * 0x1p-53 < rate;
 }
 
-/* ---- the grammar
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the grammar ------------------------------------------------------------------------------------ */
 
 static bool parse_number(const char *text, double *value)
 {
@@ -215,8 +214,7 @@ void fault_print_grammar(FILE *out)
           out);
 }
 
-/* ---- opportunities
- * ------------------------------------------------------------------------------------------------- */
+/* ---- opportunities ---------------------------------------------------------------------------------- */
 
 static bool count_strike(enum fault_kind kind)
 {

@@ -25,8 +25,7 @@ enum {
     SW_CLA = 0x6E00
 };
 
-/* ---- trace.c: counters, names of commands, the log file ---------------------------------------------------
- */
+/* ---- trace.c: counters, names of commands, the log file --------------------------------------------- */
 
 struct sim_stats {
     uint64_t messages, writes, reads; /* I2C messages to the chip, acknowledged or not; acknowledged ones */
@@ -55,8 +54,7 @@ void stats_print_recent(FILE *out, size_t n);
 void stats_clear(void);
 const char *apdu_name(const struct sim_apdu *apdu);
 
-/* ---- fault.c
- * ------------------------------------------------------------------------------------------------- */
+/* ---- fault.c ---------------------------------------------------------------------------------------- */
 
 enum fault_kind {
     FAULT_NACK,
@@ -100,8 +98,7 @@ struct fault_end fault_ends(enum fault_kind kind);
 void fault_flip(uint8_t *ptr, size_t len);
 uint32_t fault_random(uint32_t below); /* reproducible, by "seed=" */
 
-/* ---- personality.c
- * ------------------------------------------------------------------------------------------ */
+/* ---- personality.c ---------------------------------------------------------------------------------- */
 
 enum { SCP_KEY_MAX = 32 };
 struct scp_keys {
@@ -120,8 +117,7 @@ const char *keys_read_file(const char *path, struct scp_keys *keys);
 /** @return number of bytes, or -1 */
 int hex_decode(const char *text, uint8_t *out, size_t max);
 
-/* ---- secure.c: the arithmetic of SCP03
- * ------------------------------------------------------------------------ */
+/* ---- secure.c: the arithmetic of SCP03 -------------------------------------------------------------- */
 
 enum scp_state { SCP_CLOSED, SCP_BEGUN, SCP_OPEN };
 enum { SCP_C_MAC = 0x01, SCP_C_DEC = 0x02, SCP_R_MAC = 0x10, SCP_R_ENC = 0x20, SCP_ALL = 0x33 };
@@ -155,8 +151,7 @@ uint16_t scp_unwrap(struct scp *s, struct sim_apdu *apdu, uint8_t plain[SIM_APDU
 bool scp_wrap(struct scp *s, struct sim_out *out, uint16_t sw);
 bool scp_key_check_value(const uint8_t *key, size_t len, uint8_t kcv[3]);
 
-/* ---- card.c and session.c
- * ------------------------------------------------------------------------------------- */
+/* ---- card.c and session.c --------------------------------------------------------------------------- */
 
 enum { SESSIONS_MAX = 2 };
 
@@ -222,8 +217,7 @@ bool is_session_command(const struct sim_apdu *apdu);
 uint16_t session_create(struct card *c, const struct sim_apdu *apdu, struct sim_out *out);
 uint16_t session_process(struct card *c, bool outer_secure, const struct sim_apdu *apdu, struct sim_out *out);
 
-/* ---- t1.c, beyond sim.h
- * ----------------------------------------------------------------------------------------- */
+/* ---- t1.c, beyond sim.h ----------------------------------------------------------------------------- */
 
 /** @param hz  0: messages take no time.  @param busy_nacks  polls refused after each APDU, instead of a clock
  */
@@ -236,8 +230,7 @@ uint16_t t1_crc(const uint8_t *ptr, size_t len);
 uint64_t wire_us(uint32_t hz, size_t bytes); /* one message; 0 bytes: a refused address */
 size_t t1_atr(const struct sim_personality *personality, uint8_t atr[64]);
 
-/* ---- bus.c
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- bus.c ------------------------------------------------------------------------------------------ */
 
 enum bus_status { BUS_ACK = 0, BUS_NACK = 1, BUS_DATA_NACK = 2, BUS_DISTURBED = 3 };
 enum { BUS_MESSAGE_MAX = 65535, BUS_OTHERS_MAX = 8 };
@@ -260,8 +253,7 @@ void bus_power(struct bus *b, bool on, uint64_t now_us);
 /** Text command of a control connection; the answer goes to @p out. @return whether it was understood */
 bool bus_control(struct bus *b, struct card *card, const char *command, FILE *out, uint64_t now_us);
 
-/* ---- server.c, selftest.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- server.c, selftest.c --------------------------------------------------------------------------- */
 
 uint64_t clock_us(void); /* monotonic */
 /** Serve @p path until SIGTERM or SIGINT. @return exit status */

@@ -61,8 +61,7 @@ uint64_t clock_us(void)
     return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-/* ---- the listening socket
- * -------------------------------------------------------------------------------------- */
+/* ---- the listening socket --------------------------------------------------------------------------- */
 
 /* Bound and listening under another name first: whoever sees @p path can connect. */
 static int listen_at(const char *path)
@@ -110,8 +109,7 @@ static void drop_client(struct server *s, size_t i)
     s->clients[i] = NULL;
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- requests --------------------------------------------------------------------------------------- */
 
 static size_t request_len(const struct client *c)
 {
@@ -206,9 +204,7 @@ static bool receive(struct client *c)
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* ---- the loop
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- the loop --------------------------------------------------------------------------------------- */
 
 /* Let every connection go on as far as it can, each in its turn. @return when to look again, UINT64_MAX: on
  * input */

@@ -57,8 +57,7 @@ bool is_session_command(const struct sim_apdu *apdu)
            is_management(apdu, P2_USERID);
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ---------------------------------------------------------------------------------------- */
 
 static struct session *free_session(struct card *c)
 {
@@ -99,9 +98,7 @@ uint16_t session_create(struct card *c, const struct sim_apdu *apdu, struct sim_
     return SW_OK;
 }
 
-/* ---- UserID
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- UserID ----------------------------------------------------------------------------------------- */
 
 /* Count the attempt and say what the host hears of it. */
 static uint16_t conclude(struct card *c, struct session *s, bool good)
@@ -130,9 +127,7 @@ static uint16_t verify_userid(struct card *c, struct session *s, const struct si
     return sw;
 }
 
-/* ---- AESKey
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- AESKey ----------------------------------------------------------------------------------------- */
 
 static uint16_t aes_initialize_update(struct card *c, struct session *s, const struct sim_apdu *apdu,
                                       struct sim_out *out)
@@ -184,9 +179,7 @@ static uint16_t aes_external_authenticate(struct card *c, struct session *s, con
     return sw;
 }
 
-/* ---- ECKey
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- ECKey ------------------------------------------------------------------------------------------ */
 
 /** What INTERNAL AUTHENTICATE brings; borrowed from the command. */
 struct host_offer {
@@ -298,8 +291,7 @@ static uint16_t ec_internal_authenticate(struct card *c, struct session *s, cons
     return conclude(c, s, true);
 }
 
-/* ---- session policy
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- session policy --------------------------------------------------------------------------------- */
 
 /* [length] flags, then the values in the order of their flags; one client leaves the length out. */
 static uint16_t set_policy(struct session *s, struct sim_bytes p)
@@ -354,9 +346,7 @@ static bool session_lives(struct session *s)
     return true;
 }
 
-/* ---- PROCESS
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- PROCESS ---------------------------------------------------------------------------------------- */
 
 /* A command on behalf of an authenticated session, out of its wrapping. */
 static uint16_t run(struct card *c, struct session *s, bool secure, const struct sim_apdu *apdu,

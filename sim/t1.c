@@ -162,8 +162,7 @@ bool t1_target_lost_power(struct t1_target *t)
     return lost;
 }
 
-/* ---- sending
- * -------------------------------------------------------------------------------------------------- */
+/* ---- sending ---------------------------------------------------------------------------------------- */
 
 static void stream_append(struct t1_target *t, const uint8_t *block, size_t len)
 {
@@ -266,8 +265,7 @@ static void repeat(struct t1_target *t, const uint8_t *block, size_t len)
     transmit(t);
 }
 
-/* ---- computing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- computing -------------------------------------------------------------------------------------- */
 
 /* Let the clock do its work: the answer, or a request for more time, appears when it is due. */
 static void advance(struct t1_target *t, uint64_t now_us)
@@ -324,8 +322,7 @@ static void start_apdu(struct t1_target *t, uint64_t now_us)
     }
 }
 
-/* ---- receiving
- * --------------------------------------------------------------------------------------------------- */
+/* ---- receiving -------------------------------------------------------------------------------------- */
 
 static void append_command(struct t1_target *t, const uint8_t *inf, size_t len)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One rule above all: an I-block goes out a second time only when the chip has said that it did not take it.
- * When an answer is lost, an R-block asks for it again; so no command is executed twice.
+ * One rule above all: when an answer is lost, an R-block asks for it again. An I-block goes out a second time
+ * only when the chip says that it has not got it; so no command is executed twice. What a chip puts into the
+ * N(R) of an error is not known of every part: where it contradicts the rest, ask first.
  */
 #include "t1_link.h"
 
@@ -9,7 +10,7 @@
 
 void t1_link_init(struct t1_link *link)
 {
-    *link = (struct t1_link){ .ns = 0 };
+    *link = (struct t1_link){ .inf_max = T1_INF_MAX };
 }
 
 static enum t1_action fail(struct t1_link *link, const char *cause)
@@ -18,7 +19,9 @@ static enum t1_action fail(struct t1_link *link, const char *cause)
     return T1_FAIL;
 }
 
-static enum t1_action send(struct t1_link *link, uint8_t pcb, struct hsm_bytes inf)
+/* ---- what we say ---------------------------------------------------------------------------------------- */
+
+static enum t1_action send(struct t1_link *link, enum t1_last what, uint8_t pcb, struct hsm_bytes inf)
 {
     struct t1_frame f = { T1_NAD_HOST, pcb, inf };
     struct hsm_buf out = { link->out, sizeof(link->out), 0 };
@@ -26,34 +29,46 @@ static enum t1_action send(struct t1_link *link, uint8_t pcb, struct hsm_bytes i
     if (t1_frame_encode(&f, &out) != HSM_OK)
         return fail(link, "a block does not fit");
     link->out_len = out.len;
-    link->last_was_i = t1_kind(pcb) == T1_I;
+    link->last = what;
     return T1_SEND;
 }
 
-static enum t1_action send_empty(struct t1_link *link, uint8_t pcb)
+static enum t1_action send_empty(struct t1_link *link, enum t1_last what, uint8_t pcb)
 {
-    return send(link, pcb, (struct hsm_bytes){ NULL, 0 });
+    return send(link, what, pcb, (struct hsm_bytes){ NULL, 0 });
+}
+
+static bool more_pieces(const struct t1_link *link)
+{
+    return link->sent + link->piece < link->command.len;
 }
 
 static enum t1_action send_piece(struct t1_link *link)
 {
     size_t left = link->command.len - link->sent;
-    bool more = left > T1_INF_MAX;
 
-    link->piece = more ? T1_INF_MAX : left;
-    if (!more)
+    link->piece = left < link->inf_max ? left : link->inf_max;
+    if (!more_pieces(link))
         link->executed = true; /* from now on nobody knows, until the chip says otherwise */
-    return send(link, t1_pcb_i(link->ns, more),
+    return send(link, T1_LAST_I, t1_pcb_i(link->ns, more_pieces(link)),
                 (struct hsm_bytes){ link->command.ptr + link->sent, link->piece });
 }
 
 static enum t1_action resend_piece(struct t1_link *link)
 {
-    if (link->resends++ >= T1_RESENDS) {
-        link->executed = false; /* every time the chip said that it did not take it */
+    link->executed = link->executed && link->doubt;
+    if (link->resends++ >= T1_RESENDS)
         return fail(link, "the chip refuses every repetition of a block");
-    }
+    if (link->executed)
+        link->repeated = true;
     return send_piece(link);
+}
+
+static enum t1_action repeat_last(struct t1_link *link)
+{
+    if (link->resends++ >= T1_RESENDS)
+        return fail(link, "the chip complains about every repetition of a block");
+    return T1_SEND; /* link->out still holds it */
 }
 
 static enum t1_action ask_again(struct t1_link *link, enum t1_error error)
@@ -61,26 +76,31 @@ static enum t1_action ask_again(struct t1_link *link, enum t1_error error)
     if (link->retries++ >= T1_RETRIES)
         return fail(link, error == T1_ERR_CRC ? "what arrives is garbled" : "the chip does not answer");
     if (!link->is_apdu)
-        return send_empty(link, (uint8_t)(0xc0 | link->s_code));
-    link->asked = true;
-    return send_empty(link, t1_pcb_r(link->nr, error));
+        return send_empty(link, T1_LAST_REQUEST, (uint8_t)(0xc0 | link->s_code));
+    link->doubt = true;
+    return send_empty(link, T1_LAST_ASK, t1_pcb_r(link->nr, error));
 }
 
-static enum t1_action begin(struct t1_link *link, struct hsm_buf *answer)
+static enum t1_action acknowledge(struct t1_link *link)
+{
+    return send_empty(link, T1_LAST_ACK, t1_pcb_r(link->nr, T1_ACK));
+}
+
+static void begin(struct t1_link *link, struct hsm_buf *answer)
 {
     link->answer = answer;
+    link->command = (struct hsm_bytes){ NULL, 0 };
     link->sent = link->piece = 0;
-    link->answering = link->asked = link->executed = false;
-    link->retries = link->resends = link->wtx_seen = link->wtx = 0;
+    link->answering = link->aborted = link->executed = link->doubt = link->repeated = false;
+    link->retries = link->resends = link->wtx_seen = link->wtx_total = link->wtx = 0;
     link->cause = NULL;
     if (answer != NULL)
         answer->len = 0;
-    return T1_SEND;
 }
 
 enum t1_action t1_link_apdu(struct t1_link *link, struct hsm_bytes command, struct hsm_buf *answer)
 {
-    (void)begin(link, answer);
+    begin(link, answer);
     link->is_apdu = true;
     link->command = command;
     return send_piece(link);
@@ -88,11 +108,18 @@ enum t1_action t1_link_apdu(struct t1_link *link, struct hsm_bytes command, stru
 
 enum t1_action t1_link_request(struct t1_link *link, enum t1_s code, struct hsm_buf *answer)
 {
-    (void)begin(link, answer);
+    begin(link, answer);
     link->is_apdu = false;
     link->s_code = (uint8_t)code;
-    return send_empty(link, (uint8_t)(0xc0 | code));
+    return send_empty(link, T1_LAST_REQUEST, (uint8_t)(0xc0 | code));
 }
+
+bool t1_link_computing(const struct t1_link *link)
+{
+    return link->is_apdu && !link->answering && !more_pieces(link);
+}
+
+/* ---- I-blocks: the answer -------------------------------------------------------------------------------- */
 
 static bool append(struct hsm_buf *answer, struct hsm_bytes inf)
 {
@@ -106,94 +133,130 @@ static bool append(struct hsm_buf *answer, struct hsm_bytes inf)
     return true;
 }
 
-/* ---- what arrives ---------------------------------------------------------------------------------------
- */
+/* One that we have already. */
+static enum t1_action got_old_i(struct t1_link *link)
+{
+    if (link->answering) { /* it never got our acknowledgement */
+        if (link->retries++ >= T1_RETRIES)
+            return fail(link, "the chip repeats itself");
+        return acknowledge(link);
+    }
+    if (link->last == T1_LAST_ASK) /* it has nothing newer: our block never arrived */
+        return resend_piece(link);
+    return ask_again(link, T1_ERR_OTHER);
+}
 
 static enum t1_action got_i(struct t1_link *link, const struct t1_frame *f)
 {
-    if (!link->is_apdu)
+    if (!link->is_apdu) /* what a predecessor left behind */
         return ask_again(link, T1_ERR_OTHER);
-    if (t1_i_seq(f->pcb) != link->nr) {
-        /* The chip repeats the answer before: having been asked, that means it never got our block. */
-        if (link->asked && !link->answering)
-            return resend_piece(link);
-        return ask_again(link, T1_ERR_OTHER);
-    }
-    if (link->sent + link->piece < link->command.len)
+    if (t1_i_seq(f->pcb) != link->nr)
+        return got_old_i(link);
+    if (more_pieces(link))
         return fail(link, "the chip answers before the command is complete");
     if (!link->answering) {
         link->answering = true;
         link->ns ^= 1;
     }
     link->retries = 0;
-    link->asked = false;
     link->nr ^= 1;
     if (!append(link->answer, f->inf))
         return fail(link, "the answer is longer than any the chip may give");
-    if (!t1_i_more(f->pcb))
-        return T1_DONE;
-    return send_empty(link, t1_pcb_r(link->nr, T1_ACK));
+    return t1_i_more(f->pcb) ? acknowledge(link) : T1_DONE;
 }
 
-/* Our block arrived and there is another one. */
+/* ---- R-blocks: what became of ours ----------------------------------------------------------------------- */
+
 static enum t1_action next_piece(struct t1_link *link)
 {
     link->retries = 0;
-    link->asked = false;
+    link->doubt = false;
     link->ns ^= 1;
     link->sent += link->piece;
     return send_piece(link);
 }
 
-static enum t1_action repeat_last(struct t1_link *link)
+/* N(R) says that it still waits for our block. */
+static enum t1_action got_r_waiting(struct t1_link *link, unsigned error)
 {
-    if (link->resends++ >= T1_RESENDS)
-        return fail(link, "the chip complains about every repetition of a block");
-    return T1_SEND; /* link->out still holds it */
+    if (error == T1_ACK && link->last == T1_LAST_I && !link->doubt) {
+        /* An acknowledgement of the block before, again. If it is more than that, silence follows. */
+        if (link->retries++ >= T1_RETRIES)
+            return fail(link, "the chip repeats itself");
+        return T1_RECEIVE;
+    }
+    return resend_piece(link);
+}
+
+/* N(R) says that it has got our block. */
+static enum t1_action got_r_beyond(struct t1_link *link, unsigned error)
+{
+    if (more_pieces(link) && (error == T1_ACK || link->last == T1_LAST_ASK))
+        return next_piece(link);
+    if (link->last == T1_LAST_I)
+        return error == T1_ERR_CRC ? resend_piece(link) : ask_again(link, T1_ERR_OTHER);
+    if (error == T1_ACK || error == T1_ERR_CRC) /* of our question */
+        return ask_again(link, T1_ERR_OTHER);
+    return resend_piece(link); /* asked for the answer it has none: its N(R) means something else */
 }
 
 static enum t1_action got_r(struct t1_link *link, const struct t1_frame *f)
 {
-    bool wants_outstanding = t1_r_seq(f->pcb) == link->ns,
-         more = link->sent + link->piece < link->command.len;
+    unsigned error = f->pcb & 0x03;
 
-    if (!link->is_apdu || link->answering)
+    if (!link->is_apdu || link->answering || link->last == T1_LAST_RESPONSE)
         return repeat_last(link); /* about the S- or R-block that we sent last */
-    if ((f->pcb & 0x03) == T1_ACK && !wants_outstanding && more)
-        return next_piece(link);
-    if (wants_outstanding || link->last_was_i)
-        return resend_piece(link);
-    return (f->pcb & 0x03) == T1_ACK ? ask_again(link, T1_ERR_OTHER) : repeat_last(link);
+    return t1_r_seq(f->pcb) == link->ns ? got_r_waiting(link, error) : got_r_beyond(link, error);
+}
+
+/* ---- S-blocks -------------------------------------------------------------------------------------------- */
+
+static bool grant_time(struct t1_link *link, unsigned multiplier)
+{
+    link->wtx = multiplier == 0 ? 1 : multiplier;
+    link->wtx_total += link->wtx;
+    return link->wtx_seen++ < T1_WTX_MAX && link->wtx_total <= T1_WTX_TOTAL;
 }
 
 static enum t1_action got_request(struct t1_link *link, const struct t1_frame *f)
 {
+    unsigned value = f->inf.len == 1 ? f->inf.ptr[0] : 0;
+
     switch (f->pcb & 0x1f) {
     case T1_S_WTX:
-        if (f->inf.len != 1 || link->wtx_seen++ >= T1_WTX_MAX)
+        if (!grant_time(link, value))
             return fail(link, "the chip asks for more and more time");
-        link->wtx = f->inf.ptr[0] == 0 ? 1 : f->inf.ptr[0];
         link->retries = 0;
         break;
-    case T1_S_IFS: /* we never send more than the smallest maximum it could name */
+    case T1_S_IFS:
+        if (value == 0 || value > T1_INF_MAX)
+            return ask_again(link, T1_ERR_OTHER);
+        link->inf_max = (uint8_t)value;
         break;
     case T1_S_ABORT:
-        return fail(link, "the chip aborted the exchange");
+        link->aborted = true;
+        break;
     default:
         return ask_again(link, T1_ERR_OTHER);
     }
-    return send(link, (uint8_t)(f->pcb | 0x20), f->inf);
+    if ((f->pcb & 0x1f) != T1_S_WTX && link->resends++ >= T1_RESENDS)
+        return fail(link, "the chip repeats itself");
+    return send(link, T1_LAST_RESPONSE, (uint8_t)(f->pcb | 0x20), f->inf);
 }
 
 static enum t1_action got_response(struct t1_link *link, const struct t1_frame *f)
 {
     if (link->is_apdu || (f->pcb & 0x1f) != link->s_code)
         return ask_again(link, T1_ERR_OTHER);
-    if (link->s_code == T1_S_RESYNCH || link->s_code == T1_S_SOFT_RESET || link->s_code == T1_S_CHIP_RESET)
+    if (link->s_code == T1_S_RESYNCH || link->s_code == T1_S_SOFT_RESET || link->s_code == T1_S_CHIP_RESET) {
         link->ns = link->nr = 0;
+        link->inf_max = T1_INF_MAX;
+    }
     return append(link->answer, f->inf) ? T1_DONE
                                         : fail(link, "the answer is longer than any the chip may give");
 }
+
+/* ---- the step -------------------------------------------------------------------------------------------- */
 
 static enum t1_action got_frame(struct t1_link *link)
 {
@@ -207,7 +270,7 @@ static enum t1_action got_frame(struct t1_link *link)
     case T1_I:
         return got_i(link, &f);
     case T1_R:
-        return got_r(link, &f);
+        return f.inf.len == 0 ? got_r(link, &f) : ask_again(link, T1_ERR_OTHER);
     case T1_S_REQUEST:
         return got_request(link, &f);
     case T1_S_RESPONSE:
@@ -218,23 +281,29 @@ static enum t1_action got_frame(struct t1_link *link)
     return ask_again(link, T1_ERR_OTHER);
 }
 
+static enum t1_action write_failed(struct t1_link *link)
+{
+    if (link->last == T1_LAST_I && !link->doubt)
+        link->executed = false; /* the block did not arrive whole, so the chip cannot have acted on it */
+    return fail(link, "the chip does not acknowledge its address");
+}
+
 enum t1_action t1_link_step(struct t1_link *link, enum t1_event event)
 {
+    if (event != T1_EV_SENT)
+        link->wtx = 0;
     switch (event) {
     case T1_EV_SENT:
-        return T1_RECEIVE;
+        return link->aborted ? fail(link, "the chip aborted the exchange") : T1_RECEIVE;
     case T1_EV_WRITE_FAILED:
-        if (link->last_was_i && !link->asked)
-            link->executed = false; /* the block did not arrive whole, so the chip cannot have acted on it */
-        return fail(link, "the chip does not acknowledge its address");
+        return write_failed(link);
+    case T1_EV_WRITE_DOUBTFUL:
+        return link->last == T1_LAST_I ? ask_again(link, T1_ERR_OTHER) : repeat_last(link);
     case T1_EV_FRAME:
-        link->wtx = 0;
         return got_frame(link);
     case T1_EV_GARBLED:
-        link->wtx = 0;
         return ask_again(link, T1_ERR_CRC);
     case T1_EV_TIMEOUT:
-        link->wtx = 0;
         return ask_again(link, T1_ERR_OTHER);
     }
     return fail(link, "internal error");

@@ -16,7 +16,8 @@ static void try_record(struct hsm_bytes in)
     if (se05x_record_decode(in, &a) != HSM_OK || a.state != SE05X_RECORD_LIVE)
         return;
     if (se05x_record_encode(&a, &out) != HSM_OK || out.len != in.len ||
-        se05x_record_decode((struct hsm_bytes){ bytes, out.len }, &b) != HSM_OK || memcmp(&a, &b, sizeof(a)) != 0)
+        se05x_record_decode((struct hsm_bytes){ bytes, out.len }, &b) != HSM_OK ||
+        memcmp(&a, &b, sizeof(a)) != 0)
         abort();
 }
 
@@ -29,7 +30,8 @@ static void try_token(struct hsm_bytes in)
     if (se05x_token_decode(in, &a) != HSM_OK)
         return;
     if (se05x_token_encode(&a, &out) != HSM_OK || out.len != in.len ||
-        se05x_token_decode((struct hsm_bytes){ bytes, out.len }, &b) != HSM_OK || memcmp(&a, &b, sizeof(a)) != 0)
+        se05x_token_decode((struct hsm_bytes){ bytes, out.len }, &b) != HSM_OK ||
+        memcmp(&a, &b, sizeof(a)) != 0)
         abort();
 }
 
@@ -41,7 +43,8 @@ static void try_journal(struct hsm_bytes in)
     if (se05x_journal_decode(in, &a) != HSM_OK)
         return;
     se05x_journal_encode(&a, bytes);
-    if (se05x_journal_decode((struct hsm_bytes){ bytes, sizeof(bytes) }, &b) != HSM_OK || memcmp(&a, &b, sizeof(a)) != 0)
+    if (se05x_journal_decode((struct hsm_bytes){ bytes, sizeof(bytes) }, &b) != HSM_OK ||
+        memcmp(&a, &b, sizeof(a)) != 0)
         abort();
 }
 

@@ -19,8 +19,7 @@
 
 enum { ARGS_MAX = 32 };
 
-/* ---- process
- * --------------------------------------------------------------------------------------------------- */
+/* ---- process ---------------------------------------------------------------------------------------- */
 
 static void run_child(const struct sim *s, const char *const *argv, int out)
 {
@@ -68,6 +67,26 @@ void sim_start(struct sim *s, const char *const *argv)
     sim_restart(s, argv);
 }
 
+void sim_start_like(struct sim *s, const struct sim *fresh)
+{
+    char from[80], to[80], block[4096];
+    FILE *in, *out;
+    size_t n;
+
+    strcpy(s->dir, "/tmp/sim-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(s->dir));
+    snprintf(from, sizeof(from), "%s/nvm", fresh->dir);
+    snprintf(to, sizeof(to), "%s/nvm", s->dir);
+    in = fopen(from, "r");
+    out = fopen(to, "w");
+    ck_assert_msg(in != NULL && out != NULL, "%s to %s", from, to);
+    while ((n = fread(block, 1, sizeof(block), in)) > 0)
+        ck_assert_uint_eq(fwrite(block, 1, n, out), n);
+    fclose(in);
+    ck_assert_int_eq(fclose(out), 0);
+    sim_restart(s, NULL);
+}
+
 int sim_stop(struct sim *s)
 {
     int status = -1;
@@ -94,8 +113,7 @@ void sim_remove(struct sim *s)
     ck_assert_msg(rmdir(s->dir) == 0, "%s: something was left behind", s->dir);
 }
 
-/* ---- socket
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- socket ----------------------------------------------------------------------------------------- */
 
 struct line line_open(const struct sim *s)
 {
@@ -185,9 +203,7 @@ long line_stat(struct line *l, const char *name)
     return at == NULL ? 0 : strtol(at + strlen(key), NULL, 10);
 }
 
-/* ---- T=1
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- T=1 -------------------------------------------------------------------------------------------- */
 
 static uint16_t crc_x25(const uint8_t *p, size_t len)
 {
@@ -311,8 +327,7 @@ size_t apdu_raw(struct line *l, const uint8_t *cmd, size_t len, uint8_t rsp[RSP_
     }
 }
 
-/* ---- cryptography
- * ------------------------------------------------------------------------------------------------ */
+/* ---- cryptography ----------------------------------------------------------------------------------- */
 
 void host_cmac(const uint8_t key[16], const uint8_t *data, size_t len, uint8_t mac[16])
 {
@@ -461,8 +476,7 @@ int scp_host_unwrap(struct line *l, bool had_data, uint8_t *rsp, size_t len)
     return n > 0 && rsp[n - 1] == 0x80 ? (int)n - 1 : -1;
 }
 
-/* ---- commands
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- commands --------------------------------------------------------------------------------------- */
 
 size_t unhex(const char *hex, uint8_t *out, size_t max)
 {

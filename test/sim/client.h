@@ -20,6 +20,8 @@ struct sim {
 /** Start with --socket and --nvm in a fresh directory and the options of @p argv (NULL-terminated, may be
  * NULL). */
 void sim_start(struct sim *s, const char *const *argv);
+/** The same on a copy of the NVM file that @p fresh left behind: making a part's own keys takes a while. */
+void sim_start_like(struct sim *s, const struct sim *fresh);
 /** End by SIGTERM. @return exit status; the directory stays */
 int sim_stop(struct sim *s);
 /** The same NVM again. */

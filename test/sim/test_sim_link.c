@@ -11,6 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+
 static const uint8_t atr[35] = { 0x00, 0xA0, 0x00, 0x00, 0x03, 0x96, 0x04, 0x03, 0xE8, 0x00, 0xFE, 0x02,
                                  0x0B, 0x03, 0xE8, 0x08, 0x01, 0x00, 0x00, 0x00, 0x00, 0x64, 0x00, 0x00,
                                  0x0A, 'J',  'C',  'O',  'P',  '4',  ' ',  'A',  'T',  'P',  'O' };
@@ -25,7 +29,7 @@ static const uint8_t se050e_enc[16] = { 0xD2, 0xDB, 0x63, 0xE7, 0xA0, 0xA5, 0xAE
 static const uint8_t se050e_mac[16] = { 0x73, 0x8D, 0x5B, 0x79, 0x8E, 0xD2, 0x41, 0xB0,
                                         0xB2, 0x47, 0x68, 0x51, 0x4B, 0xFB, 0xA9, 0x5B };
 
-static struct sim sim;
+static struct sim sim, fresh; /* the latter: a chip nobody has used yet, for copies */
 static struct line line;
 
 static void start(const char *const *args)
@@ -34,9 +38,21 @@ static void start(const char *const *args)
     line = line_open(&sim);
 }
 
+static void make_fresh(void)
+{
+    sim_start(&fresh, NULL);
+    ck_assert_int_eq(sim_stop(&fresh), 0);
+}
+
+static void remove_fresh(void)
+{
+    sim_remove(&fresh);
+}
+
 static void start_plain(void)
 {
-    start(NULL);
+    sim_start_like(&sim, &fresh);
+    line = line_open(&sim);
 }
 
 static void finish(void)
@@ -75,8 +91,7 @@ static const char select_block[] =
     "5A 00 16 00 A4 04 00 10 A0 00 00 03 96 54 53 00 00 00 01 03 00 00 00 00 00 A8 C8";
 static const char select_answer[] = "A5 00 09 03 01 01 6F FF 01 0B 90 00 CC 8B";
 
-/* ---- blocks
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ----------------------------------------------------------------------------------------- */
 
 START_TEST(s_blocks_are_answered)
 {
@@ -328,9 +343,7 @@ START_TEST(reset_deselects_applet)
 }
 END_TEST
 
-/* ---- bus
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- bus -------------------------------------------------------------------------------------------- */
 
 START_TEST(other_addresses_are_nacked_and_other_device_counts)
 {
@@ -461,9 +474,7 @@ START_TEST(busy_is_counted_in_polls_on_request)
 }
 END_TEST
 
-/* ---- faults
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- faults ----------------------------------------------------------------------------------------- */
 
 START_TEST(fault_changes_one_answer_and_repetition_is_right)
 {
@@ -671,8 +682,7 @@ START_TEST(bad_control_commands_are_refused)
 }
 END_TEST
 
-/* ---- card manager
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- card manager ----------------------------------------------------------------------------------- */
 
 START_TEST(every_lc_and_le_form_is_taken)
 {
@@ -726,8 +736,7 @@ START_TEST(card_data_is_read_in_issuer_domain)
 }
 END_TEST
 
-/* ---- the platform channel
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the platform channel --------------------------------------------------------------------------- */
 
 static const char *const e_args[] = { "--applet", "7.2.0-se050e", NULL };
 
@@ -903,9 +912,7 @@ START_TEST(rotated_keys_survive_restart)
 }
 END_TEST
 
-/* ---- sessions
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- sessions --------------------------------------------------------------------------------------- */
 
 static void create_session(const char *id_hex, char sid_hex[17])
 {
@@ -927,7 +934,10 @@ static uint16_t inside_get(const char *sid_hex, const char *inner_hex, uint8_t r
     char hex[700];
     size_t n = unhex(inner_hex, inner, sizeof(inner)), at;
 
-    at = (size_t)sprintf(hex, "80050000%02X1008%s41%02X", (unsigned)(12 + n), sid_hex, (unsigned)n);
+    if (n < 128)
+        at = (size_t)sprintf(hex, "80050000%02X1008%s41%02X", (unsigned)(12 + n), sid_hex, (unsigned)n);
+    else
+        at = (size_t)sprintf(hex, "8005000000%04X1008%s4181%02X", (unsigned)(13 + n), sid_hex, (unsigned)n);
     for (size_t i = 0; i < n; i++)
         at += (size_t)sprintf(hex + at, "%02X", inner[i]);
     return apdu(&line, hex, rsp, len);
@@ -1099,9 +1109,141 @@ START_TEST(aeskey_session_of_level_00_is_plain)
 }
 END_TEST
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------------------------
- */
+START_TEST(platform_scp_request_is_kept_and_needs_its_session)
+{
+    char sid[17];
+
+    line_select(&line);
+    apdu_expect(&line, "80040052 03 410101", 0x6986);
+    apdu_expect(&line, "80410700 0C 41047FFF0207 420431323334", 0x9000);
+    create_session("7FFF0207", sid);
+    inside(sid, "8004002C06410431323334", 0x9000);
+    inside(sid, "80040052 03 410103", 0x6A80);
+    inside(sid, "80040052 03 410101", 0x9000);
+    line_close(&line);
+    ck_assert_int_eq(sim_stop(&sim), 0);
+    sim_restart(&sim, NULL);
+    line = line_open(&sim);
+    line_select(&line);
+    apdu_expect(&line, "80040020", 0x6985);
+    ck_assert_uint_eq(line_scp03(&line, devkit_enc, devkit_mac, false), 0x9000);
+    apdu_expect(&line, "80040020", 0x9000);
+}
+END_TEST
+
+/* The A6, 7F49 and 5F37 objects of INTERNAL AUTHENTICATE; the first two are what is signed and receipted. */
+static size_t ec_offer(EVP_PKEY *host, EVP_PKEY *ephemeral, uint8_t *out, size_t *signed_len)
+{
+    size_t n = unhex("A600 4F10 A0000003965453000000010300000000 9003AB0133 800188 810110", out, 64);
+    size_t point, sig = 80;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+
+    out[1] = (uint8_t)(n - 2);
+    n += unhex("7F49 46 B041", out + n, 8);
+    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(ephemeral, OSSL_PKEY_PARAM_PUB_KEY, out + n, 65, &point),
+                     1);
+    n += point;
+    n += unhex("F00103", out + n, 3);
+    *signed_len = n;
+    ck_assert_int_eq(EVP_DigestSignInit_ex(md, NULL, "SHA256", NULL, NULL, host, NULL), 1);
+    ck_assert_int_eq(EVP_DigestSign(md, out + n + 3, &sig, out, n), 1);
+    EVP_MD_CTX_free(md);
+    out[n] = 0x5F;
+    out[n + 1] = 0x37;
+    out[n + 2] = (uint8_t)sig;
+    return n + 3 + sig;
+}
+
+static void hex_of(const uint8_t *in, size_t len, char *out)
+{
+    for (size_t i = 0; i < len; i++)
+        sprintf(out + 2 * i, "%02X", in[i]);
+}
+
+static void register_host(EVP_PKEY *host)
+{
+    uint8_t point[65];
+    char hex[200] = "80412100 4C 41047DA00003 420103 4441", *end = hex + strlen(hex);
+    size_t len;
+
+    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(host, OSSL_PKEY_PARAM_PUB_KEY, point, 65, &len), 1);
+    hex_of(point, len, end);
+    apdu_expect(&line, hex, 0x9000);
+}
+
+/* Z: our ephemeral key with the chip's 7FFF0201 */
+static void agree(EVP_PKEY *ephemeral, uint8_t z[32])
+{
+    uint8_t rsp[RSP_MAX];
+    size_t len, z_len = 32;
+    EVP_PKEY *chip = EVP_PKEY_new();
+    EVP_PKEY_CTX *ctx;
+
+    ck_assert_uint_eq(apdu(&line, "80020000 000006 41047FFF0201 0000", rsp, &len), 0x9000);
+    ck_assert_int_eq(EVP_PKEY_copy_parameters(chip, ephemeral), 1);
+    ck_assert_int_eq(EVP_PKEY_set1_encoded_public_key(chip, rsp + len - 65, 65), 1);
+    ctx = EVP_PKEY_CTX_new_from_pkey(NULL, ephemeral, NULL);
+    ck_assert_int_eq(EVP_PKEY_derive_init(ctx), 1);
+    ck_assert_int_eq(EVP_PKEY_derive_set_peer(ctx, chip), 1);
+    ck_assert_int_eq(EVP_PKEY_derive(ctx, z, &z_len), 1);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(chip);
+}
+
+/* 3.1.1: no counter word before Z. One CMAC per key, the label in its 12th byte. */
+static void ec_session_keys(struct line *inner, const uint8_t z[32], const uint8_t random[16])
+{
+    static const uint8_t labels[4] = { 4, 6, 7, 8 };
+    uint8_t in[52], digest[32], block[16] = { [14] = 128, [15] = 1 };
+    uint8_t *const keys[4] = { inner->enc, inner->mac, inner->rmac, inner->mcv };
+
+    memcpy(in, z, 32);
+    memcpy(in + 32, random, 16);
+    memcpy(in + 48, "\x01\x33\x88\x10", 4);
+    ck_assert_int_eq(EVP_Digest(in, sizeof(in), digest, NULL, EVP_sha256(), NULL), 1);
+    for (int i = 0; i < 4; i++) {
+        block[11] = labels[i];
+        host_cmac(digest, block, sizeof(block), keys[i]);
+    }
+    inner->counter = 1;
+    inner->every_command_counts = true;
+}
+
+START_TEST(eckey_session_authenticates_both_sides)
+{
+    EVP_PKEY *host = EVP_EC_gen("P-256"), *ephemeral = EVP_EC_gen("P-256");
+    uint8_t offer[256], z[32], rsp[RSP_MAX], receipt[16];
+    struct line inner = { .fd = -1 };
+    char sid[17], hex[600] = "84880000";
+    size_t len, signed_len, n;
+    int plain;
+
+    line_select(&line);
+    register_host(host);
+    create_session("7DA00003", sid);
+    n = ec_offer(host, ephemeral, offer, &signed_len);
+    sprintf(hex + 8, "%02X", (unsigned)n);
+    offer[60] ^= 1;
+    hex_of(offer, n, hex + 10);
+    inside(sid, hex, 0x6982);
+    offer[60] ^= 1;
+    hex_of(offer, n, hex + 10);
+    agree(ephemeral, z);
+    ck_assert_uint_eq(inside_get(sid, hex, rsp, &len), 0x9000);
+    ck_assert_uint_eq(len, 36);
+    ec_session_keys(&inner, z, rsp + 2);
+    host_cmac(inner.rmac, offer, signed_len, receipt);
+    ck_assert_mem_eq(receipt, rsp + 20, 16);
+    ck_assert_uint_eq(inside_wrapped(&inner, sid, "80040020", &plain), 0x9000);
+    ck_assert_int_ge(plain, 9);
+    ck_assert_uint_eq(inside_wrapped(&inner, sid, "80040049 04 41020010", &plain), 0x9000);
+    ck_assert_uint_eq(inside_wrapped(&inner, sid, "8004001C", &plain), 0x9000);
+    EVP_PKEY_free(host);
+    EVP_PKEY_free(ephemeral);
+}
+END_TEST
+
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 START_TEST(signals_reset_and_end_with_summary)
 {
@@ -1175,8 +1317,10 @@ static TCase *group(Suite *suite, const char *name, bool started)
     TCase *tc = tcase_create(name);
 
     tcase_set_timeout(tc, 60);
-    if (started)
+    if (started) {
+        tcase_add_unchecked_fixture(tc, make_fresh, remove_fresh);
         tcase_add_checked_fixture(tc, start_plain, finish);
+    }
     suite_add_tcase(suite, tc);
     return tc;
 }
@@ -1238,6 +1382,8 @@ static void add_card(TCase *tc)
     tcase_add_test(tc, session_policy_ends_session);
     tcase_add_loop_test(tc, aeskey_session_wraps_inside_process, 0, 2);
     tcase_add_test(tc, aeskey_session_of_level_00_is_plain);
+    tcase_add_test(tc, eckey_session_authenticates_both_sides);
+    tcase_add_test(tc, platform_scp_request_is_kept_and_needs_its_session);
 }
 
 static void add_own_start(TCase *tc)

@@ -50,8 +50,7 @@ struct trace {
     size_t count;
 };
 
-/* ---- comparing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- comparing -------------------------------------------------------------------------------------- */
 
 struct tlv {
     uint8_t tag;
@@ -203,8 +202,7 @@ static void compare_status(struct replay *r, const uint8_t *cmd, size_t cmd_len,
                   cmd[3], got, want);
 }
 
-/* ---- one exchange
- * ------------------------------------------------------------------------------------------------ */
+/* ---- one exchange ----------------------------------------------------------------------------------- */
 
 /* INITIALIZE UPDATE: all but diversification data and the i parameter (the recorded model said 60, chips 00);
  * then both sides have the same session keys. */
@@ -262,8 +260,7 @@ static void compare_exchange(struct replay *r, const uint8_t *cmd, size_t cmd_le
     compare(r, cmd, cmd_len, want, (size_t)want_plain, got, (size_t)got_plain);
 }
 
-/* ---- one trace
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- one trace -------------------------------------------------------------------------------------- */
 
 static bool is_i(const struct frame *f)
 {
@@ -375,8 +372,7 @@ static void replay_trace(struct replay *r, const struct trace *t)
     }
 }
 
-/* ---- the state the recording started from
- * --------------------------------------------------------------------------- */
+/* ---- the state the recording started from ----------------------------------------------------------- */
 
 static void set_curve_param(struct line *l, unsigned id, const uint8_t *value, size_t len)
 {
@@ -433,9 +429,7 @@ static void without_20000009(struct replay *r)
     apdu_expect(&r->sim, "80040028 06 410420000009", 0x9000);
 }
 
-/* ---- the files
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- the files -------------------------------------------------------------------------------------- */
 
 static void run_trace(struct replay *r, const struct trace *t)
 {

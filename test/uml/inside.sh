@@ -74,7 +74,7 @@ transport()
 
 driver_suite()
 {
-    ok 'test_token' env HSM_TEST_TOKEN="$chip" "$HSM_BUILD_DIR/test/unit/test_token"
+    ok 'test_token' timeout 300 env HSM_TEST_TOKEN="$chip" "$HSM_BUILD_DIR/test/unit/test_token"
     grep '^[0-9]*%' "$work/out"
 }
 
@@ -90,7 +90,7 @@ scan()
         cp "$work/out" "$work/scan"
         same 'it finds the chip' "$(grep -c '^0x48 *SE05x' "$work/scan")" 1
         same 'and the other devices' "$(grep -Ec '^0x4a *answers|^0x5[234] *the bus is disturbed' "$work/scan")" 4
-        same 'and nothing else' "$(grep -Evc '^0x(48|4a|5[234]) ' "$work/scan")" 0
+            same 'and nothing else' "$(grep -c '^0x' "$work/scan")" 5
     done
     stop_bus 8 "$other"
 }

@@ -40,12 +40,14 @@ UNUSED static void chip_exec(const char *const args[], int out)
     _exit(127);
 }
 
-/** Start it; token_spec then names it. @p applet: "3.1.1", "7.2.0" ...; what was in its memory before is still there. */
+/** Start it; token_spec then names it. @p applet: "3.1.1", "7.2.0" ...; what was in its memory before is
+ * still there. */
 UNUSED static void chip_start(const char *applet, bool scp03)
 {
     const char *program = getenv("HSM_SIM");
     char socket_path[96], nvm[96];
-    const char *args[] = { program, "--socket", socket_path, "--nvm", nvm, "--applet", applet, scp03 ? "--scp03" : NULL,
+    const char *args[] = { program, "--socket", socket_path, "--nvm",
+                           nvm,     "--applet", applet,      scp03 ? "--scp03" : NULL,
                            NULL };
     int out[2];
 
@@ -59,10 +61,12 @@ UNUSED static void chip_start(const char *applet, bool scp03)
     (void)close(out[1]);
     chip_wait_ready(out[0]);
     (void)close(out[0]);
-    (void)snprintf(token_spec, sizeof(token_spec), "se05x:unix:%s%s", socket_path, scp03 ? "?scp03=public" : "");
+    (void)snprintf(token_spec, sizeof(token_spec), "se05x:unix:%s%s", socket_path,
+                   scp03 ? "?scp03=public" : "");
 }
 
-/** Say something to the simulator beside the bus: "power-on", "fault ...", "stats". @p answer: at least 1, NUL-ended */
+/** Say something to the simulator beside the bus: "power-on", "fault ...", "stats". @p answer: at least 1,
+ * NUL-ended */
 UNUSED static void chip_say(const char *text, char *answer, size_t cap)
 {
     struct sockaddr_un addr = { .sun_family = AF_UNIX };

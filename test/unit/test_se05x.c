@@ -1,126 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is particular to a token on an SE05x: every command against the simulator, the directory and its journal, PINs that
- * are changed while the power fails, objects of others. Loop tests: _i is the generation of the applet.
+ * What is particular to a token on an SE05x: every command against the simulator, the directory and its
+ * journal, PINs, objects of others. Loop tests: _i is the generation of the applet.
  */
-#include "chip_fixture.h"
-#include "token_fixture.h"
+#include "se05x_fixture.h"
 
-#include "se05x/token.h"
-
-enum { GENERATIONS = 2, FOREIGN_KEY = 0x20000001, FOREIGN_AES = 0x20000007, FOREIGN_HMAC = 0x20000008,
-       FOREIGN_USERID = 0x20000009 };
-static const char *const applets[GENERATIONS] = { "3.1.1", "7.2.0" };
-
-static struct hsm_ctx *ctx;
-static struct hsm_token *tok;
-static struct se05x_token *chip; /* the same bus once more, below the API */
-static uint16_t sw;
-static uint8_t bytes[2048];
-
-/* ---- set-up -------------------------------------------------------------------------------------------------- */
-
-static void setup(void)
-{
-    make_temp_dir();
-}
-
-static void teardown(void)
-{
-    hsm_ctx_free(ctx);
-    ctx = NULL;
-    chip_stop();
-    remove_temp_dir();
-}
-
-static void begin_blank(int generation)
-{
-    chip_start(applets[generation], false);
-    ctx = new_context(NULL);
-    tok = get_token(ctx);
-    chip = se05x_of(tok);
-}
-
-static void begin_with(int generation, const struct hsm_token_init *init)
-{
-    chip_start(applets[generation], false);
-    ctx = new_context(NULL);
-    ck_ok(hsm_token_create(ctx, 0, init));
-    tok = init->user_pin.len == 0 ? get_token(ctx) : login(ctx);
-    chip = se05x_of(tok);
-}
-
-static void begin(int generation)
-{
-    struct hsm_token_init init = default_init();
-
-    init.force = false;
-    begin_with(generation, &init);
-}
-
-static struct hsm_buf room(void)
-{
-    return (struct hsm_buf){ bytes, sizeof(bytes), 0 };
-}
-
-static void ck_sw(hsm_status st, uint16_t want, int line)
-{
-    ck_hsm(st, HSM_OK, line);
-    ck_assert_msg(sw == want, "line %d: status word %04x, want %04x", line, sw, want);
-}
-#define ck_done(st) ck_sw((st), SE05X_SW_OK, __LINE__)
-
-static struct se05x_write new_object(uint32_t id)
-{
-    return (struct se05x_write){ .auth = SE05X_ANYBODY, .id = id };
-}
-
-static size_t object_count(void)
-{
-    uint32_t *ids;
-    size_t count, i, ours = 0;
-
-    ck_ok(se05x_all_ids(chip, &ids, &count));
-    for (i = 0; i < count; i++)
-        ours += se05x_is_record(ids[i]) || se05x_is_value(ids[i]);
-    free(ids);
-    return ours;
-}
-
-/* The token once more, as a process would see it that comes later. */
-static void reopen(void)
-{
-    hsm_ctx_free(ctx);
-    ctx = new_context(NULL);
-    tok = login(ctx);
-    chip = se05x_of(tok);
-}
-
-static EVP_PKEY *public_of(uint32_t id, const char *kind)
-{
-    uint8_t der[HSM_SPKI_MAX];
-    struct hsm_buf spki = { der, sizeof(der), 0 };
-    struct hsm_key_kind k = kind_of(kind);
-    const unsigned char *at = der;
-
-    ck_ok(se05x_key_spki(chip, id, &k, (struct hsm_bytes){ NULL, 0 }, &spki));
-    return d2i_PUBKEY(NULL, &at, (long)spki.len);
-}
-
-static void make_foreign_key(const char *kind, uint32_t id)
-{
-    struct hsm_bytes none = { NULL, 0 };
-    struct hsm_key_kind k = kind_of(kind);
-    struct se05x_write w = new_object(id);
-
-    ck_ok(se05x_curve_ensure(chip, &k));
-    if (k.type == HSM_KEY_RSA)
-        ck_done(se05x_write_rsa(chip, &w, SE05X_PART_PAIR, true, (uint16_t)k.bits, SE05X_RSA_TAG_NONE, none, &sw));
-    else
-        ck_done(se05x_write_ec(chip, &w, SE05X_PART_PAIR, se05x_curve_of(&k), none, none, &sw));
-}
-
-/* ---- commands -------------------------------------------------------------------------------------------------- */
+/* ---- commands
+ * -------------------------------------------------------------------------------------------------- */
 
 START_TEST(ec_signature_verifies_on_chip_and_host)
 {
@@ -133,14 +19,15 @@ START_TEST(ec_signature_verifies_on_chip_and_host)
 
     begin_blank(_i);
     make_foreign_key("ec:P-256", FOREIGN_KEY);
-    ck_done(se05x_ec_sign(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in, &out, &sw));
+    ck_done(se05x_ec_sign(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in, 0,
+                          &out, &sw));
     sig = (struct hsm_bytes){ out.ptr, out.len };
-    ck_done(se05x_ec_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in, sig, &ok,
-                            &sw));
+    ck_done(se05x_ec_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in,
+                            sig, &ok, &sw));
     ck_assert(ok);
     digest[0] ^= 1;
-    ck_done(se05x_ec_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in, sig, &ok,
-                            &sw));
+    ck_done(se05x_ec_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL, SE05X_ECDSA_SHA256, in,
+                            sig, &ok, &sw));
     ck_assert(!ok);
     digest[0] ^= 1;
     pub = public_of(FOREIGN_KEY, "ec:P-256");
@@ -171,7 +58,8 @@ START_TEST(agreement_gives_the_same_secret)
 
     begin_blank(_i % GENERATIONS);
     make_foreign_key(kind, FOREIGN_KEY);
-    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(mine, OSSL_PKEY_PARAM_PUB_KEY, peer, sizeof(peer), &peer_len), 1);
+    ck_assert_int_eq(
+        EVP_PKEY_get_octet_string_param(mine, OSSL_PKEY_PARAM_PUB_KEY, peer, sizeof(peer), &peer_len), 1);
     se05x_reverse(turned, peer, peer_len);
     ck_done(se05x_ecdh(chip, SE05X_ANYBODY, FOREIGN_KEY, se05x_time_of(&k),
                        (struct hsm_bytes){ k.type == HSM_KEY_EC ? peer : turned, peer_len }, 0, &out, &sw));
@@ -191,7 +79,8 @@ START_TEST(rsa_decrypts_what_the_host_encrypts)
     static const struct {
         enum se05x_rsa_padding chip;
         int host;
-    } paddings[] = { { SE05X_RSA_PKCS1, RSA_PKCS1_PADDING }, { SE05X_RSA_OAEP_SHA1, RSA_PKCS1_OAEP_PADDING } };
+    } paddings[] = { { SE05X_RSA_PKCS1, RSA_PKCS1_PADDING },
+                     { SE05X_RSA_OAEP_SHA1, RSA_PKCS1_OAEP_PADDING } };
     uint8_t cipher[256], plain[20] = { 1, 2, 3 };
     size_t len, i;
     struct hsm_buf out;
@@ -225,7 +114,8 @@ START_TEST(rsa_raw_operations_undo_each_other)
 
     begin_blank(_i);
     make_foreign_key("rsa:2048", FOREIGN_KEY);
-    ck_done(se05x_rsa_encrypt(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_RSA_RAW, (struct hsm_bytes){ in, 256 }, &out, &sw));
+    ck_done(se05x_rsa_encrypt(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_RSA_RAW, (struct hsm_bytes){ in, 256 },
+                              &out, &sw));
     ck_assert_uint_eq(out.len, 256);
     ck_done(se05x_rsa_decrypt(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_RSA2048, SE05X_RSA_RAW,
                               (struct hsm_bytes){ sealed, 256 }, &back, &sw));
@@ -242,9 +132,10 @@ START_TEST(rsa_message_signature_verifies)
 
     begin_blank(_i);
     make_foreign_key("rsa:2048", FOREIGN_KEY);
-    ck_done(se05x_rsa_sign(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_RSA2048, 0x28, 0, message, 256, &out, &sw));
-    ck_done(se05x_rsa_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, 0x28, message, (struct hsm_bytes){ out.ptr, out.len },
-                             &ok, &sw));
+    ck_done(se05x_rsa_sign(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_RSA2048, 0x28, 0, message, 256, &out,
+                           &sw));
+    ck_done(se05x_rsa_verify(chip, SE05X_ANYBODY, FOREIGN_KEY, 0x28, message,
+                             (struct hsm_bytes){ out.ptr, out.len }, &ok, &sw));
     ck_assert(ok);
 }
 END_TEST
@@ -263,7 +154,9 @@ START_TEST(aes_modes_agree_with_the_host)
     static const struct {
         enum se05x_cipher mode;
         const char *name;
-    } modes[] = { { SE05X_AES_ECB, "AES-128-ECB" }, { SE05X_AES_CBC, "AES-128-CBC" }, { SE05X_AES_CTR, "AES-128-CTR" } };
+    } modes[] = { { SE05X_AES_ECB, "AES-128-ECB" },
+                  { SE05X_AES_CBC, "AES-128-CBC" },
+                  { SE05X_AES_CTR, "AES-128-CTR" } };
     uint8_t iv[16] = { 9 }, plain[48] = { 1, 2, 3 }, want[64], sealed[64];
     struct hsm_buf out, back;
     size_t i;
@@ -347,9 +240,10 @@ START_TEST(macs_agree_with_the_host)
         struct hsm_buf out = room();
 
         if (macs[i].digest != NULL)
-            params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)macs[i].digest, 0);
-        ck_assert_ptr_nonnull(EVP_Q_mac(NULL, macs[i].mac, NULL, macs[i].cipher, params, aes_key, 16, message.ptr,
-                                        message.len, want, sizeof(want), &len));
+            params[0] =
+                OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)macs[i].digest, 0);
+        ck_assert_ptr_nonnull(EVP_Q_mac(NULL, macs[i].mac, NULL, macs[i].cipher, params, aes_key, 16,
+                                        message.ptr, message.len, want, sizeof(want), &len));
         ck_done(se05x_mac(chip, SE05X_ANYBODY, macs[i].key, macs[i].algorithm, message, &out, &sw));
         ck_assert_uint_eq(out.len, len);
         ck_assert_mem_eq(out.ptr, want, len);
@@ -379,8 +273,9 @@ START_TEST(hkdf_matches_rfc5869)
     memset(ikm, 0x0b, sizeof(ikm));
     begin_blank(_i);
     import_symmetric(FOREIGN_HMAC, SE05X_TYPE_HMAC, (struct hsm_bytes){ ikm, sizeof(ikm) });
-    ck_done(se05x_hkdf(chip, SE05X_ANYBODY, FOREIGN_HMAC, SE05X_SHA256, (struct hsm_bytes){ salt, sizeof(salt) },
-                       (struct hsm_bytes){ info, sizeof(info) }, &out, &sw));
+    ck_done(se05x_hkdf(chip, SE05X_ANYBODY, FOREIGN_HMAC, SE05X_SHA256,
+                       (struct hsm_bytes){ salt, sizeof(salt) }, (struct hsm_bytes){ info, sizeof(info) },
+                       &out, &sw));
     ck_assert_mem_eq(okm, want, sizeof(want));
 }
 END_TEST
@@ -396,13 +291,14 @@ START_TEST(agreed_secret_can_stay_inside)
     begin_blank(1); /* 3.x has none */
     make_foreign_key("ec:P-256", FOREIGN_KEY);
     import_symmetric(FOREIGN_HMAC, SE05X_TYPE_HMAC, (struct hsm_bytes){ zeros, 32 });
-    ck_assert_int_eq(EVP_PKEY_get_octet_string_param(mine, OSSL_PKEY_PARAM_PUB_KEY, peer, sizeof(peer), &peer_len), 1);
+    ck_assert_int_eq(
+        EVP_PKEY_get_octet_string_param(mine, OSSL_PKEY_PARAM_PUB_KEY, peer, sizeof(peer), &peer_len), 1);
     ck_done(se05x_ecdh_to_object(chip, SE05X_ANYBODY, FOREIGN_KEY, SE05X_TIME_EC_SMALL,
                                  (struct hsm_bytes){ peer, peer_len }, FOREIGN_HMAC, false, &sw));
     theirs = public_of(FOREIGN_KEY, "ec:P-256");
     host_agree(mine, theirs, secret, &len);
-    ck_assert_ptr_nonnull(EVP_Q_mac(NULL, "HMAC", NULL, "SHA2-256", NULL, secret, len, message.ptr, message.len, want,
-                                    sizeof(want), &len));
+    ck_assert_ptr_nonnull(EVP_Q_mac(NULL, "HMAC", NULL, "SHA2-256", NULL, secret, len, message.ptr,
+                                    message.len, want, sizeof(want), &len));
     ck_done(se05x_mac(chip, SE05X_ANYBODY, FOREIGN_HMAC, SE05X_HMAC_SHA256, message, &out, &sw));
     ck_assert_mem_eq(out.ptr, want, 32);
     EVP_PKEY_free(mine);
@@ -424,7 +320,8 @@ START_TEST(chip_tells_about_itself)
 }
 END_TEST
 
-/* ---- a blank chip, objects of others ------------------------------------------------------------------------------ */
+/* ---- a blank chip, objects of others
+ * ------------------------------------------------------------------------------ */
 
 START_TEST(blank_chip_opens_and_says_what_to_do)
 {
@@ -510,7 +407,8 @@ END_TEST
 START_TEST(a_given_userid_opens_foreign_keys)
 {
     struct se05x_policy policy = { .len = 0 };
-    struct se05x_write id = { .id = FOREIGN_USERID, .is_auth = true, .max_attempts = 5 }, key = new_object(FOREIGN_KEY);
+    struct se05x_write id = { .id = FOREIGN_USERID, .is_auth = true, .max_attempts = 5 },
+                       key = new_object(FOREIGN_KEY);
     struct hsm_key_kind k = kind_of("ec:P-256");
     struct hsm_bytes none = { NULL, 0 };
     struct hsm_object obj;
@@ -541,7 +439,8 @@ END_TEST
 
 START_TEST(unknown_parameters_are_refused)
 {
-    static const char *const bad[] = { "?adr=0x48", "?auth=pin:0x1", "?auth=userid:0x48000010", "?auth=userid:zz" };
+    static const char *const bad[] = { "?adr=0x48", "?auth=pin:0x1", "?auth=userid:0x48000010",
+                                       "?auth=userid:zz" };
     char spec[sizeof(token_spec)];
     struct hsm_token *t;
 
@@ -553,7 +452,8 @@ START_TEST(unknown_parameters_are_refused)
 }
 END_TEST
 
-/* ---- initialisation ------------------------------------------------------------------------------------------------- */
+/* ---- initialisation
+ * ------------------------------------------------------------------------------------------------- */
 
 START_TEST(without_user_pin_everybody_uses_keys)
 {
@@ -630,11 +530,13 @@ START_TEST(open_token_notices_that_it_was_replaced)
     ck_assert_msg(st == HSM_ERR_PIN_REQUIRED || st == HSM_ERR_TOKEN_GONE || st == HSM_ERR_NO_OBJECT, "%s",
                   hsm_error_text(st));
     tok = get_token(ctx);
-    ck_status(hsm_login(tok, HSM_ROLE_USER, text(user_pin)), st == HSM_ERR_PIN_REQUIRED ? HSM_ERR_TOKEN_GONE : HSM_OK);
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text(user_pin)),
+              st == HSM_ERR_PIN_REQUIRED ? HSM_ERR_TOKEN_GONE : HSM_OK);
 }
 END_TEST
 
-/* ---- directory ------------------------------------------------------------------------------------------------------ */
+/* ---- directory
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Put a record with this label where another one belongs, as if the digests met. */
 static void plant(uint32_t id, const char *label, uint32_t value_id)
@@ -652,7 +554,8 @@ static void plant(uint32_t id, const char *label, uint32_t value_id)
     r.obj.value_len = 1;
     (void)snprintf(r.obj.label, sizeof(r.obj.label), "%s", label);
     se05x_policy_add(&policy, 0, SE05X_MAY_READ | SE05X_MAY_DELETE);
-    se05x_policy_add(&policy, se05x_auth_id(0, HSM_ROLE_USER), SE05X_MAY_READ | SE05X_MAY_WRITE | SE05X_MAY_DELETE);
+    se05x_policy_add(&policy, se05x_auth_id(0, HSM_ROLE_USER),
+                     SE05X_MAY_READ | SE05X_MAY_WRITE | SE05X_MAY_DELETE);
     ck_ok(se05x_record_encode(&r, &out));
     ck_done(se05x_write_binary(chip, &w, 0, (uint16_t)out.len, (struct hsm_bytes){ out.ptr, out.len }, &sw));
 }
@@ -735,7 +638,8 @@ START_TEST(keys_cannot_be_replaced_in_place)
 }
 END_TEST
 
-/* ---- the journal ------------------------------------------------------------------------------------------------------ */
+/* ---- the journal
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void write_journal(enum se05x_journal_op op, uint32_t record_id, uint32_t value_id)
 {
@@ -815,114 +719,9 @@ START_TEST(protected_orphan_waits_for_the_so)
 }
 END_TEST
 
-/* The power fails in the n-th command of a change, for every n; whatever comes back, nothing is left over. */
-static hsm_status change_once(int what)
-{
-    struct hsm_object_spec spec = key_spec("ec:P-256", "victim");
-    struct hsm_object obj;
-    hsm_handle handle;
-    hsm_status st;
-
-    if (what == 0)
-        return hsm_generate(tok, &spec, &handle);
-    if ((st = find(tok, HSM_URI_TYPE_PRIVATE, "victim", &obj)) != HSM_OK)
-        return st == HSM_ERR_NO_OBJECT ? HSM_OK : st;
-    return hsm_destroy(tok, obj.handle);
-}
-
-static void check_intact(bool may_exist)
-{
-    struct hsm_object obj;
-    hsm_status st;
-
-    (void)generate(tok, "ec:P-256", "probe"); /* a writer: it puts things in order */
-    st = find(tok, HSM_URI_TYPE_PRIVATE, "victim", &obj);
-    ck_assert_msg(st == HSM_OK || st == HSM_ERR_NO_OBJECT, "%s", hsm_error_text(st));
-    ck_assert(st == HSM_ERR_NO_OBJECT || may_exist);
-    if (st == HSM_OK) {
-        ck_ok(sign_default(tok, &obj));
-        ck_ok(hsm_destroy(tok, obj.handle));
-    }
-    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "witness", &obj));
-    ck_ok(sign_default(tok, &obj));
-    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "probe", &obj));
-    ck_ok(hsm_destroy(tok, obj.handle));
-    ck_assert_uint_eq(object_count(), 2); /* the witness */
-}
-
-START_TEST(power_may_fail_in_any_command_of_a_change)
-{
-    int generation = _i % GENERATIONS, what = _i / GENERATIONS, n;
-    char fault[64];
-    unsigned before;
-    hsm_status st = HSM_ERR_TOKEN_IO;
-
-    begin(generation);
-    (void)generate(tok, "ec:P-256", "witness");
-    for (n = 0; n < 60; n++) {
-        if (what == 1)
-            (void)generate(tok, "ec:P-256", "victim");
-        (void)snprintf(fault, sizeof(fault), "fault power-cut-in-apdu@after=%d+polls=4", n);
-        chip_do(fault);
-        before = chip_count("power-cuts");
-        st = change_once(what);
-        chip_do("fault clear");
-        chip_do("power-on");
-        if (chip_count("power-cuts") == before)
-            break; /* it was over before its n-th command */
-        check_intact(true);
-    }
-    ck_ok(st);
-    ck_assert_int_gt(n, 4);
-    ck_assert_int_lt(n, 60);
-}
-END_TEST
-
-/* ---- PINs --------------------------------------------------------------------------------------------------------------- */
-
-static hsm_status login_afresh(const char *pin)
-{
-    hsm_status st;
-
-    hsm_ctx_free(ctx);
-    ctx = new_context(NULL);
-    tok = get_token(ctx);
-    chip = se05x_of(tok);
-    st = hsm_login(tok, HSM_ROLE_USER, text(pin));
-    return st;
-}
-
-START_TEST(interrupted_pin_change_leaves_one_of_the_two)
-{
-    char fault[64];
-    unsigned before;
-    int n;
-
-    begin(_i);
-    (void)generate(tok, "ec:P-256", "key");
-    for (n = 0; n < 40; n++) {
-        const char *old = n % 2 == 0 ? user_pin : "new pin", *new = n % 2 == 0 ? "new pin" : user_pin;
-        hsm_status st;
-
-        (void)snprintf(fault, sizeof(fault), "fault power-cut-in-apdu@after=%d+polls=4", n);
-        chip_do(fault);
-        before = chip_count("power-cuts");
-        st = hsm_pin_change(tok, HSM_ROLE_USER, text(old), text(new), false);
-        chip_do("fault clear");
-        chip_do("power-on");
-        if (login_afresh(new) != HSM_OK) {
-            ck_assert_int_ne(st, HSM_OK);
-            ck_ok(login_afresh(old));
-            ck_ok(hsm_pin_change(tok, HSM_ROLE_USER, text(old), text(new), false));
-            ck_ok(login_afresh(new));
-        }
-        if (chip_count("power-cuts") == before)
-            break;
-    }
-    ck_assert_int_gt(n, 3);
-    ck_assert_int_lt(n, 40);
-}
-END_TEST
+/* ---- PINs
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 START_TEST(machine_pin_is_not_stretched)
 {
@@ -964,23 +763,8 @@ START_TEST(pin_changed_by_another_asks_for_login)
 }
 END_TEST
 
-START_TEST(signatures_go_on_after_a_reset)
-{
-    struct hsm_object obj;
-
-    begin(_i);
-    (void)generate(tok, "ec:P-256", "key");
-    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
-    ck_ok(sign_default(tok, &obj));
-    chip_do("reset");
-    ck_ok(sign_default(tok, &obj));
-    chip_do("power-off");
-    chip_do("power-on");
-    ck_ok(sign_default(tok, &obj));
-}
-END_TEST
-
-/* ---- signatures, counters, attestation -------------------------------------------------------------------------------- */
+/* ---- signatures, counters, attestation
+ * -------------------------------------------------------------------------------- */
 
 START_TEST(one_signature_is_one_command)
 {
@@ -997,8 +781,8 @@ START_TEST(one_signature_is_one_command)
 }
 END_TEST
 
-static void check_message(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm_bytes message,
-                          hsm_status want)
+static void check_message(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *mech,
+                          struct hsm_bytes message, hsm_status want)
 {
     uint8_t digest[EVP_MAX_MD_SIZE], sig[HSM_SIGNATURE_MAX];
     struct hsm_buf out = { sig, sizeof(sig), 0 };
@@ -1007,14 +791,16 @@ static void check_message(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *
     ck_status(hsm_sign_message(tok, key, mech, message, &out), want);
     if (want != HSM_OK)
         return;
-    ck_assert_int_eq(EVP_Q_digest(NULL, hsm_hash_name(mech->hash), NULL, message.ptr, message.len, digest, &len), 1);
+    ck_assert_int_eq(
+        EVP_Q_digest(NULL, hsm_hash_name(mech->hash), NULL, message.ptr, message.len, digest, &len), 1);
     ck_assert(verify(pub, mech, (struct hsm_bytes){ digest, len }, (struct hsm_bytes){ sig, out.len }));
 }
 
 START_TEST(chip_hashes_short_messages)
 {
     struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
-    struct hsm_mech pss = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 32 }, other_salt = pss, other_mgf = pss;
+    struct hsm_mech pss = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 32 }, other_salt = pss,
+                    other_mgf = pss;
     struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
     uint8_t message[300] = { 1, 2, 3 };
     struct hsm_bytes shorter = { message, 100 }, longer = { message, sizeof(message) };
@@ -1084,41 +870,13 @@ START_TEST(counter_only_goes_up)
 }
 END_TEST
 
-/* Whether a command whose answer was lost was executed must not be guessed. */
-START_TEST(lost_answers_neither_skip_nor_repeat_a_count)
-{
-    struct hsm_object_spec spec = { .cls = HSM_CLASS_COUNTER, .label = "boots" };
-    uint64_t value = 0, expected = 0;
-    hsm_handle handle;
-    char fault[64];
-    int n;
-
-    begin(_i);
-    ck_ok(hsm_counter_create(tok, &spec, 0, &handle));
-    for (n = 0; n < 24; n++) {
-        hsm_status st;
-
-        (void)snprintf(fault, sizeof(fault), "fault power-cut-in-apdu@after=%d+polls=4", n % 6);
-        chip_do(fault);
-        st = hsm_counter_increment(tok, handle, &value);
-        chip_do("fault clear");
-        chip_do("power-on");
-        if (st == HSM_OK)
-            ck_assert_uint_eq(value, ++expected);
-        ck_ok(hsm_counter_get(tok, handle, &value));
-        ck_assert_msg(value == expected || (st != HSM_OK && value == expected + 1), "%llu, want %llu",
-                      (unsigned long long)value, (unsigned long long)expected);
-        expected = value;
-    }
-}
-END_TEST
-
 static void check_attestation(const struct hsm_attestation *a)
 {
     EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)(uintptr_t) "P-256", 0),
-        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)a->attester, a->attester_len),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)a->attester,
+                                          a->attester_len),
         OSSL_PARAM_construct_end(),
     };
     EVP_MD_CTX *md = EVP_MD_CTX_new();
@@ -1231,23 +989,19 @@ static TCase *tokens(void)
     both(force_with_the_so_pin_leaves_nothing);
     both(open_token_notices_that_it_was_replaced);
     both(labels_whose_digests_meet_live_side_by_side);
-    both(long_names_leave_the_public_key_in_the_key);
+    tcase_add_loop_test(tc, long_names_leave_the_public_key_in_the_key, 1, GENERATIONS);
     both(only_the_so_destroys_what_is_protected);
     both(keys_cannot_be_replaced_in_place);
     both(value_without_record_is_cleared_away);
     both(finished_creation_survives_an_open_journal);
     both(destruction_that_had_begun_is_finished);
     both(protected_orphan_waits_for_the_so);
-    tcase_add_loop_test(tc, power_may_fail_in_any_command_of_a_change, 0, 2 * GENERATIONS);
-    both(interrupted_pin_change_leaves_one_of_the_two);
     both(machine_pin_is_not_stretched);
     both(pin_changed_by_another_asks_for_login);
-    both(signatures_go_on_after_a_reset);
     both(one_signature_is_one_command);
     both(chip_hashes_short_messages);
     both(ed25519_message_limit_is_named);
     both(counter_only_goes_up);
-    both(lost_answers_neither_skip_nor_repeat_a_count);
     both(attestation_proves_key_and_challenge);
     both(control_answers_what_it_knows);
     return tc;

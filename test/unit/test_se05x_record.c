@@ -28,7 +28,8 @@ static struct se05x_record key_record(const char *kind, const char *label)
     r.state = SE05X_RECORD_LIVE;
     r.flags = SE05X_FLAG_SO_DESTROYS;
     r.value_id = SE05X_ID_VALUES | 0x123456;
-    r.obj = (struct hsm_object){ .cls = HSM_CLASS_KEY, .kind = kind_of(kind), .origin = HSM_ORIGIN_GENERATED };
+    r.obj =
+        (struct hsm_object){ .cls = HSM_CLASS_KEY, .kind = kind_of(kind), .origin = HSM_ORIGIN_GENERATED };
     r.obj.usage = hsm_kind_usages(&r.obj.kind);
     r.obj.created_s = 1764000000;
     (void)snprintf(r.obj.label, sizeof(r.obj.label), "%s", label);
@@ -68,7 +69,8 @@ static struct se05x_journal some_journal(void)
     return j;
 }
 
-/* ---- records ------------------------------------------------------------------------------------------------ */
+/* ---- records
+ * ------------------------------------------------------------------------------------------------ */
 
 START_TEST(record_comes_back)
 {
@@ -83,9 +85,10 @@ END_TEST
 /* The bytes that stand on chips in the field; a change here is a new format. */
 START_TEST(record_has_its_fixed_form)
 {
-    static const uint8_t want[] = { 'h',  'R',  1,    1,    3,    0,    0,    2,    0,    0,    0,    0,    0,    0,
-                                    0,    0,    0,    0,    0x69, 0x24, 0x82, 0x80, 0x4a, 0x00, 0x00, 0x2a, 0x00, 0x00,
-                                    0x02, 0x00, 0x04, 0x02, 0x00, 0x00, 'd',  'a',  't',  'a',  0xbe, 0xef };
+    static const uint8_t want[] = { 'h',  'R',  1,    1,    3,    0,    0,    2,    0,    0,
+                                    0,    0,    0,    0,    0,    0,    0,    0,    0x69, 0x24,
+                                    0x82, 0x80, 0x4a, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x02, 0x00,
+                                    0x04, 0x02, 0x00, 0x00, 'd',  'a',  't',  'a',  0xbe, 0xef };
     struct se05x_record r;
 
     memset(&r, 0, sizeof(r));
@@ -126,9 +129,9 @@ START_TEST(record_decode_rejects_what_we_never_write)
     static const struct {
         size_t at;
         uint8_t value;
-    } changes[] = { { 0, 'H' }, { 1, 'T' }, { 2, 2 }, { 3, 0 }, { 3, 3 },  { 4, 0 },    { 4, 5 },  { 5, 9 },
-                    { 6, 0 },   { 6, 9 },   { 7, 0 }, { 7, 3 }, { 10, 2 }, { 12, 0x80 }, { 22, 0x49 }, { 30, 0 },
-                    { 31, 65 }, { 34, 0 },  { 34, 0xff } };
+    } changes[] = { { 0, 'H' },   { 1, 'T' }, { 2, 2 },   { 3, 0 },  { 3, 3 },    { 4, 0 },  { 4, 5 },
+                    { 5, 9 },     { 6, 0 },   { 6, 9 },   { 7, 0 },  { 7, 3 },    { 10, 2 }, { 12, 0x80 },
+                    { 22, 0x49 }, { 30, 0 },  { 31, 65 }, { 34, 0 }, { 34, 0xff } };
     struct se05x_record r = key_record("ec:P-256", "key"), back;
     size_t i;
 
@@ -137,7 +140,8 @@ START_TEST(record_decode_rejects_what_we_never_write)
         uint8_t saved = bytes[changes[i].at];
 
         bytes[changes[i].at] = changes[i].value;
-        ck_assert_msg(se05x_record_decode((struct hsm_bytes){ bytes, out.len }, &back) == HSM_ERR_DATA, "change %zu", i);
+        ck_assert_msg(se05x_record_decode((struct hsm_bytes){ bytes, out.len }, &back) == HSM_ERR_DATA,
+                      "change %zu", i);
         bytes[changes[i].at] = saved;
     }
     ck_ok(se05x_record_decode((struct hsm_bytes){ bytes, out.len }, &back));
@@ -189,12 +193,13 @@ START_TEST(foreign_ids_are_not_ours)
     for (i = 0; i < COUNT(foreign); i++)
         ck_assert(!se05x_is_ours(foreign[i]) && !se05x_is_record(foreign[i]) && !se05x_is_value(foreign[i]) &&
                   !se05x_is_auth(foreign[i]));
-    ck_assert(se05x_is_ours(SE05X_ID_TOKEN) && se05x_is_ours(SE05X_ID_JOURNAL) && se05x_is_ours(SE05X_ID_AUTH) &&
-              se05x_is_ours(0x49000000) && se05x_is_ours(0x4affffff));
+    ck_assert(se05x_is_ours(SE05X_ID_TOKEN) && se05x_is_ours(SE05X_ID_JOURNAL) &&
+              se05x_is_ours(SE05X_ID_AUTH) && se05x_is_ours(0x49000000) && se05x_is_ours(0x4affffff));
 }
 END_TEST
 
-/* ---- TOKEN -------------------------------------------------------------------------------------------------- */
+/* ---- TOKEN
+ * -------------------------------------------------------------------------------------------------- */
 
 START_TEST(token_comes_back)
 {
@@ -229,10 +234,10 @@ END_TEST
 START_TEST(token_decode_rejects_costly_parameters)
 {
     static const struct se05x_pin_params bad[] = {
-        { SE05X_KDF_SCRYPT, 21, 8, 1, { 0 } }, { SE05X_KDF_SCRYPT, 20, 9, 1, { 0 } },
+        { SE05X_KDF_SCRYPT, 21, 8, 1, { 0 } },   { SE05X_KDF_SCRYPT, 20, 9, 1, { 0 } },
         { SE05X_KDF_SCRYPT, 10, 8, 200, { 0 } }, { SE05X_KDF_SCRYPT, 0, 8, 1, { 0 } },
-        { SE05X_KDF_SCRYPT, 10, 0, 1, { 0 } }, { SE05X_KDF_SCRYPT, 10, 8, 0, { 0 } },
-        { SE05X_KDF_HKDF, 1, 0, 0, { 0 } }, { (enum se05x_kdf)3, 0, 0, 0, { 0 } },
+        { SE05X_KDF_SCRYPT, 10, 0, 1, { 0 } },   { SE05X_KDF_SCRYPT, 10, 8, 0, { 0 } },
+        { SE05X_KDF_HKDF, 1, 0, 0, { 0 } },      { (enum se05x_kdf)3, 0, 0, 0, { 0 } },
     };
     struct se05x_token_info t = token_info(), back;
 
@@ -259,7 +264,8 @@ START_TEST(pin_parameters_stand_where_they_are_written)
 }
 END_TEST
 
-/* ---- JOURNAL ------------------------------------------------------------------------------------------------ */
+/* ---- JOURNAL
+ * ------------------------------------------------------------------------------------------------ */
 
 START_TEST(journal_comes_back)
 {

@@ -215,7 +215,9 @@ START_TEST(imported_key_signs_like_the_original)
 {
     EVP_PKEY *pkey = software_key(kinds[_i]), *again;
     struct hsm_bytes pkcs8 = to_pkcs8(pkey);
-    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "imported", .extractable = !lacks("export") };
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY,
+                                    .label = "imported",
+                                    .extractable = !lacks("export") };
     uint8_t exported[4096];
     struct hsm_buf out = { exported, sizeof(exported), 0 };
     const unsigned char *at = exported;

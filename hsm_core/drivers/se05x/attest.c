@@ -9,7 +9,17 @@
 
 #define PROPQ "provider=default"
 
-enum { TAG_1 = 0x41, TAG_2, TAG_3, TAG_4, TAG_5, TAG_6, TAG_TIME = 0x4f, TAG_SIGNATURE = 0x52, DIGEST_LEN = 32 };
+enum {
+    TAG_1 = 0x41,
+    TAG_2,
+    TAG_3,
+    TAG_4,
+    TAG_5,
+    TAG_6,
+    TAG_TIME = 0x4f,
+    TAG_SIGNATURE = 0x52,
+    DIGEST_LEN = 32
+};
 
 static hsm_status malformed(const struct se05x_token *t)
 {
@@ -126,8 +136,8 @@ static hsm_status read_attester(struct se05x_token *t, struct hsm_attestation *o
     return st == HSM_ERR_NO_OBJECT || st == HSM_ERR_DENIED ? HSM_OK : st;
 }
 
-static hsm_status attested_read(struct se05x_token *t, const struct se05x_object *o, struct hsm_bytes challenge,
-                                struct hsm_attestation *out)
+static hsm_status attested_read(struct se05x_token *t, const struct se05x_object *o,
+                                struct hsm_bytes challenge, struct hsm_attestation *out)
 {
     bool rsa = o->kind.type == HSM_KEY_RSA || o->kind.type == HSM_KEY_RSA_PSS;
     uint8_t command[128], bytes[SE05X_APDU_MAX], digest[DIGEST_LEN];
@@ -137,7 +147,8 @@ static hsm_status attested_read(struct se05x_token *t, const struct se05x_object
     uint16_t sw;
     hsm_status st;
 
-    if ((st = se05x_read_attested(t, o->id, rsa, SE05X_ID_ATTESTER, challenge.ptr, &cmd, &answer, &sw)) != HSM_OK)
+    if ((st = se05x_read_attested(t, o->id, rsa, SE05X_ID_ATTESTER, challenge.ptr, &cmd, &answer, &sw)) !=
+        HSM_OK)
         return st;
     if (sw != SE05X_SW_OK)
         return sw == SE05X_SW_CONDITIONS ? HSM_ERR_NO_OBJECT : se05x_refused(t, sw, "an attestation");
@@ -159,8 +170,8 @@ hsm_status se05x_attest(struct hsm_token *tok, hsm_handle handle, struct hsm_byt
 
     memset(out, 0, sizeof(*out));
     if (challenge.len != HSM_CHALLENGE_LEN)
-        return hsm_fail(HSM_ERR_DATA_LEN, "%s: a challenge has %d bytes, this one %zu", t->where, HSM_CHALLENGE_LEN,
-                        challenge.len);
+        return hsm_fail(HSM_ERR_DATA_LEN, "%s: a challenge has %d bytes, this one %zu", t->where,
+                        HSM_CHALLENGE_LEN, challenge.len);
     if ((st = se05x_lookup(t, handle, &o)) != HSM_OK)
         return st;
     if (o->cls != HSM_CLASS_KEY)

@@ -2,10 +2,10 @@
 /*
  * Changes of several commands that must happen as a whole, though the power may fail between any two.
  *
- * JOURNAL holds what is going on. A new value is announced before it is made; it counts once its record, which one
- * command writes, refers to it. A destruction is announced and then finished, by whoever comes. Every writer looks at
- * JOURNAL first, so that nothing is leaked and nothing half-made is seen for long; a writer whose own command
- * failed does the same before it returns.
+ * JOURNAL holds what is going on. A new value is announced before it is made; it counts once its record,
+ * which one command writes, refers to it. A destruction is announced and then finished, by whoever comes.
+ * Every writer looks at JOURNAL first, so that nothing is leaked and nothing half-made is seen for long; a
+ * writer whose own command failed does the same before it returns.
  */
 #include "token.h"
 
@@ -17,7 +17,8 @@
 
 enum { VALUE_ID_TRIES = 8 };
 
-/* ---- who may write --------------------------------------------------------------------------------------- */
+/* ---- who may write ---------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_writer(struct se05x_token *t, enum se05x_auth *auth)
 {
@@ -28,7 +29,8 @@ hsm_status se05x_writer(struct se05x_token *t, enum se05x_auth *auth)
     if (!t->directory->initialised)
         return se05x_token_ready(t); /* perhaps it is by now */
     if (t->directory->foreign.kind != SE05X_CRED_NONE)
-        return hsm_fail(HSM_ERR_DENIED, "%s: with auth= only objects of others can be used, and none can be written",
+        return hsm_fail(HSM_ERR_DENIED,
+                        "%s: with auth= only objects of others can be used, and none can be written",
                         t->where);
     *auth = t->directory->info.no_pin ? SE05X_ANYBODY : SE05X_USER;
     if (*auth == SE05X_USER && !se05x_logged_in(t, SE05X_USER))
@@ -47,7 +49,8 @@ void se05x_journal_policy(const struct se05x_token *t, struct se05x_policy *p)
     se05x_policy_add(p, se05x_auth_id(info->generation, HSM_ROLE_SO), all | SE05X_MAY_WRITE);
 }
 
-/* ---- the journal ----------------------------------------------------------------------------------------- */
+/* ---- the journal -----------------------------------------------------------------------------------------
+ */
 
 static hsm_status write_entry(struct se05x_token *t, struct se05x_change *c, size_t slot,
                               const struct se05x_journal_entry *e)
@@ -58,8 +61,8 @@ static hsm_status write_entry(struct se05x_token *t, struct se05x_change *c, siz
     hsm_status st;
 
     se05x_journal_entry_encode(e, bytes);
-    if ((st = se05x_write_binary(t, &w, se05x_journal_offset(slot), 0, (struct hsm_bytes){ bytes, sizeof(bytes) },
-                                 &sw)) != HSM_OK)
+    if ((st = se05x_write_binary(t, &w, se05x_journal_offset(slot), 0,
+                                 (struct hsm_bytes){ bytes, sizeof(bytes) }, &sw)) != HSM_OK)
         return st;
     if (sw != SE05X_SW_OK)
         return se05x_refused(t, sw, "writing the journal");
@@ -88,8 +91,8 @@ static hsm_status read_journal(struct se05x_token *t, struct se05x_change *c)
         memcmp(c->journal.instance, t->directory->info.instance, SE05X_INSTANCE_LEN) != 0) {
         if ((st = se05x_token_ready(t)) != HSM_OK) /* another token than we knew? */
             return st;
-        return hsm_fail(HSM_ERR_TOKEN_FORMAT, "%s: its journal is missing or damaged; `hsmctl token init --force`",
-                        t->where);
+        return hsm_fail(HSM_ERR_TOKEN_FORMAT,
+                        "%s: its journal is missing or damaged; `hsmctl token init --force`", t->where);
     }
     return HSM_OK;
 }
@@ -105,7 +108,8 @@ static hsm_status remove_as_may(struct se05x_token *t, enum se05x_auth auth, uin
 }
 
 /* The record may meanwhile be another object's. */
-static hsm_status drop_record(struct se05x_token *t, enum se05x_auth auth, const struct se05x_journal_entry *e)
+static hsm_status drop_record(struct se05x_token *t, enum se05x_auth auth,
+                              const struct se05x_journal_entry *e)
 {
     struct se05x_record r;
     hsm_status st = se05x_record_read(t, e->record_id, &r);
@@ -178,9 +182,10 @@ hsm_status se05x_change_intend(struct se05x_token *t, struct se05x_change *c, en
     for (slot = 0; slot < SE05X_JOURNAL_ENTRIES && c->journal.entries[slot].op != SE05X_OP_NONE; slot++)
         ;
     if (slot == SE05X_JOURNAL_ENTRIES)
-        return hsm_fail(HSM_ERR_TOKEN_FULL,
-                        "%s: objects that only the SO may delete were left unfinished; delete something as SO first",
-                        t->where);
+        return hsm_fail(
+            HSM_ERR_TOKEN_FULL,
+            "%s: objects that only the SO may delete were left unfinished; delete something as SO first",
+            t->where);
     c->slot = slot;
     return write_entry(t, c, slot, &e);
 }
@@ -207,7 +212,8 @@ hsm_status se05x_change_undo(struct se05x_token *t, struct se05x_change *c, hsm_
     return hsm_fail(st, "%s", line);
 }
 
-/* ---- new objects ----------------------------------------------------------------------------------------- */
+/* ---- new objects -----------------------------------------------------------------------------------------
+ */
 
 static hsm_status choose_value_id(struct se05x_token *t, uint32_t *id)
 {
@@ -226,7 +232,8 @@ static hsm_status choose_value_id(struct se05x_token *t, uint32_t *id)
     return taken ? hsm_fail(HSM_ERR_TOKEN_FULL, "%s: no free object id found", t->where) : HSM_OK;
 }
 
-/* A digest is signed by the raw private operation, so an RSA key that signs may decrypt as far as the chip cares. */
+/* A digest is signed by the raw private operation, so an RSA key that signs may decrypt as far as the chip
+ * cares. */
 static uint32_t rights_of_usage(const struct hsm_key_kind *kind, unsigned usage)
 {
     bool rsa = kind->type == HSM_KEY_RSA || kind->type == HSM_KEY_RSA_PSS;
@@ -245,7 +252,8 @@ static uint32_t rights_of_usage(const struct hsm_key_kind *kind, unsigned usage)
     return rights;
 }
 
-static void add_rules(const struct se05x_token *t, struct se05x_policy *p, uint32_t all, uint32_t user, uint32_t so)
+static void add_rules(const struct se05x_token *t, struct se05x_policy *p, uint32_t all, uint32_t user,
+                      uint32_t so)
 {
     const struct se05x_token_info *info = &t->directory->info;
 
@@ -256,8 +264,9 @@ static void add_rules(const struct se05x_token *t, struct se05x_policy *p, uint3
     se05x_policy_add(p, se05x_auth_id(info->generation, HSM_ROLE_SO), all | so);
 }
 
-/* No WRITE and no GENERATE on keys: what is in them stays. Everybody may delete what is not protected, as everybody on
- * the bus may delete TOKEN; a counter is worth protecting, or it could be made anew with a lower value. */
+/* No WRITE and no GENERATE on keys: what is in them stays. Everybody may delete what is not protected, as
+ * everybody on the bus may delete TOKEN; a counter is worth protecting, or it could be made anew with a lower
+ * value. */
 static void value_policy(const struct se05x_token *t, const struct se05x_record *r, bool in_pieces,
                          struct se05x_policy *p)
 {
@@ -288,7 +297,8 @@ static void describe(const struct se05x_token *t, const struct hsm_object_spec *
 {
     memset(r, 0, sizeof(*r));
     r->state = SE05X_RECORD_LIVE;
-    r->flags = (spec->so_destroys ? SE05X_FLAG_SO_DESTROYS : 0) | (t->directory->info.no_pin ? SE05X_FLAG_OPEN : 0);
+    r->flags =
+        (spec->so_destroys ? SE05X_FLAG_SO_DESTROYS : 0) | (t->directory->info.no_pin ? SE05X_FLAG_OPEN : 0);
     r->obj.cls = cls;
     r->obj.origin = origin;
     r->obj.created_s = (int64_t)time(NULL);
@@ -345,7 +355,8 @@ static hsm_status encode(const struct se05x_record *r, struct hsm_buf *out)
     if ((st = hsm_pubkey_parse((struct hsm_bytes){ r->obj.spki, r->obj.spki_len }, &pub)) != HSM_OK)
         return st;
     if (pub.n.len == 0 || pub.pss_params.len > SE05X_PSS_PARAMS_MAX)
-        return hsm_fail(HSM_ERR_DATA_LEN, "name, id and public key of '%s' are too long for a record", r->obj.label);
+        return hsm_fail(HSM_ERR_DATA_LEN, "name, id and public key of '%s' are too long for a record",
+                        r->obj.label);
     shorter.flags |= SE05X_FLAG_SPKI_IN_KEY;
     shorter.obj.spki_len = pub.pss_params.len;
     if (pub.pss_params.len > 0)
@@ -377,7 +388,8 @@ static hsm_status write_record(struct se05x_token *t, const struct se05x_creatio
     return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "writing a record");
 }
 
-hsm_status se05x_creation_finish(struct se05x_token *t, struct se05x_creation *c, hsm_status st, hsm_handle *handle)
+hsm_status se05x_creation_finish(struct se05x_token *t, struct se05x_creation *c, hsm_status st,
+                                 hsm_handle *handle)
 {
     hsm_status cleared;
 
@@ -386,7 +398,8 @@ hsm_status se05x_creation_finish(struct se05x_token *t, struct se05x_creation *c
     if (st == HSM_OK) {
         *handle = (hsm_handle)c->record_id << 32 | c->record.value_id;
         se05x_remember(t, *handle, &c->record);
-        cleared = se05x_change_done(t, &c->change); /* the object is there, and stays, whoever clears the journal */
+        cleared =
+            se05x_change_done(t, &c->change); /* the object is there, and stays, whoever clears the journal */
         (void)cleared;
     } else {
         st = se05x_change_undo(t, &c->change, st);

@@ -84,9 +84,10 @@ static uint64_t blocks_written(const struct se05x_token *t)
     return stats.writes;
 }
 
-/* As se05x_link_exchange(). More blocks than the command has, before an answer of one: some went out twice. */
-static hsm_status link_exchange(struct se05x_token *t, enum se05x_time time, struct hsm_bytes command, size_t expect,
-                                struct hsm_buf *answer)
+/* As se05x_link_exchange(). More blocks than the command has, before an answer of one: some went out twice.
+ */
+static hsm_status link_exchange(struct se05x_token *t, enum se05x_time time, struct hsm_bytes command,
+                                size_t expect, struct hsm_buf *answer)
 {
     uint64_t before = blocks_written(t);
     hsm_status st = se05x_link_exchange(t->link, time, command, expect, answer, &t->channel->delivery);
@@ -449,9 +450,11 @@ static hsm_status judge(struct se05x_token *t, const struct exchange *x, struct 
     }
     if (says_lost(sw, ch->wrapping) && !ch->fresh) {
         ch->stale = true;
-        if (!x->cmd->repeatable && ch->resent) { /* and the first time it may have been executed, before the reset */
+        if (!x->cmd->repeatable &&
+            ch->resent) { /* and the first time it may have been executed, before the reset */
             ch->maybe_executed = true;
-            return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the chip was reset, or lost its channel, during a command (status %04x)",
+            return hsm_fail(HSM_ERR_TOKEN_IO,
+                            "%s: the chip was reset, or lost its channel, during a command (status %04x)",
                             t->where, sw);
         }
         ch->again = true;

@@ -5,24 +5,67 @@
 #include <string.h>
 
 enum {
-    INS_WRITE = 0x01, INS_READ = 0x02, INS_CRYPTO = 0x03, INS_MGMT = 0x04,
-    INS_AUTH_OBJECT = 0x40, INS_ATTEST = 0x20
+    INS_WRITE = 0x01,
+    INS_READ = 0x02,
+    INS_CRYPTO = 0x03,
+    INS_MGMT = 0x04,
+    INS_AUTH_OBJECT = 0x40,
+    INS_ATTEST = 0x20
 };
 enum {
-    P1_DEFAULT = 0x00, P1_EC = 0x01, P1_RSA = 0x02, P1_AES = 0x03, P1_DES = 0x04, P1_HMAC = 0x05, P1_BINARY = 0x06,
-    P1_USERID = 0x07, P1_COUNTER = 0x08, P1_CURVE = 0x0b, P1_SIGNATURE = 0x0c, P1_MAC = 0x0d, P1_CIPHER = 0x0e,
+    P1_DEFAULT = 0x00,
+    P1_EC = 0x01,
+    P1_RSA = 0x02,
+    P1_AES = 0x03,
+    P1_DES = 0x04,
+    P1_HMAC = 0x05,
+    P1_BINARY = 0x06,
+    P1_USERID = 0x07,
+    P1_COUNTER = 0x08,
+    P1_CURVE = 0x0b,
+    P1_SIGNATURE = 0x0c,
+    P1_MAC = 0x0d,
+    P1_CIPHER = 0x0e,
     P1_AEAD = 0x11
 };
 enum {
-    P2_DEFAULT = 0x00, P2_CREATE = 0x04, P2_SIZE = 0x07, P2_SIGN = 0x09, P2_VERIFY = 0x0a, P2_DH = 0x0f,
-    P2_VERSION = 0x20, P2_MEMORY = 0x22, P2_LIST = 0x25, P2_TYPE = 0x26, P2_EXIST = 0x27, P2_DELETE = 0x28,
-    P2_HKDF = 0x2d, P2_ID = 0x36, P2_ENCRYPT_ONESHOT = 0x37, P2_DECRYPT_ONESHOT = 0x38, P2_ATTRIBUTES = 0x3b,
-    P2_PARAM = 0x40, P2_GENERATE_ONESHOT = 0x45, P2_VALIDATE_ONESHOT = 0x46, P2_RANDOM = 0x49, P2_RAW = 0x4f,
+    P2_DEFAULT = 0x00,
+    P2_CREATE = 0x04,
+    P2_SIZE = 0x07,
+    P2_SIGN = 0x09,
+    P2_VERIFY = 0x0a,
+    P2_DH = 0x0f,
+    P2_VERSION = 0x20,
+    P2_MEMORY = 0x22,
+    P2_LIST = 0x25,
+    P2_TYPE = 0x26,
+    P2_EXIST = 0x27,
+    P2_DELETE = 0x28,
+    P2_HKDF = 0x2d,
+    P2_ID = 0x36,
+    P2_ENCRYPT_ONESHOT = 0x37,
+    P2_DECRYPT_ONESHOT = 0x38,
+    P2_ATTRIBUTES = 0x3b,
+    P2_PARAM = 0x40,
+    P2_GENERATE_ONESHOT = 0x45,
+    P2_VALIDATE_ONESHOT = 0x46,
+    P2_RANDOM = 0x49,
+    P2_RAW = 0x4f,
     P2_DH_REVERSE = 0x59
 };
 enum {
-    TAG_POLICY = 0x11, TAG_MAX_ATTEMPTS = 0x12,
-    TAG_1 = 0x41, TAG_2, TAG_3, TAG_4, TAG_5, TAG_6, TAG_7, TAG_8, TAG_9, TAG_10
+    TAG_POLICY = 0x11,
+    TAG_MAX_ATTEMPTS = 0x12,
+    TAG_1 = 0x41,
+    TAG_2,
+    TAG_3,
+    TAG_4,
+    TAG_5,
+    TAG_6,
+    TAG_7,
+    TAG_8,
+    TAG_9,
+    TAG_10
 };
 enum { RESULT_YES = 0x01, MORE_YES = 0x02, CURVE_SET = 0x02 };
 enum { ATTRIBUTES_HEAD = 14, TLV_HEAD_MAX = 4 };
@@ -41,9 +84,11 @@ struct reply {
     struct hsm_bytes left;
 };
 
-static void start(struct request *r, uint8_t ins, uint8_t p1, uint8_t p2, enum se05x_auth auth, enum se05x_time time)
+static void start(struct request *r, uint8_t ins, uint8_t p1, uint8_t p2, enum se05x_auth auth,
+                  enum se05x_time time)
 {
-    r->cmd = (struct se05x_cmd){ .ins = ins, .p1 = p1, .p2 = p2, .auth = auth, .time = time, .repeatable = true };
+    r->cmd =
+        (struct se05x_cmd){ .ins = ins, .p1 = p1, .p2 = p2, .auth = auth, .time = time, .repeatable = true };
     r->buf = (struct hsm_buf){ r->data, sizeof(r->data), 0 };
     tlv_init(&r->w, &r->buf);
 }
@@ -101,7 +146,8 @@ static hsm_status malformed(const struct se05x_token *t)
 static hsm_status copy_out(const struct se05x_token *t, struct hsm_bytes from, struct hsm_buf *out)
 {
     if (from.len > out->cap)
-        return hsm_fail(HSM_ERR_BUFFER, "%s: the answer has %zu bytes, the buffer %zu", t->where, from.len, out->cap);
+        return hsm_fail(HSM_ERR_BUFFER, "%s: the answer has %zu bytes, the buffer %zu", t->where, from.len,
+                        out->cap);
     if (from.len > 0)
         memcpy(out->ptr, from.ptr, from.len);
     out->len = from.len;
@@ -142,7 +188,8 @@ static hsm_status run_for_bool(struct se05x_token *t, struct request *r, bool *y
     return st;
 }
 
-/* ---- policies, types, curves ----------------------------------------------------------------------------- */
+/* ---- policies, types, curves -----------------------------------------------------------------------------
+ */
 
 void se05x_policy_add(struct se05x_policy *p, uint32_t auth_id, uint32_t rights)
 {
@@ -211,7 +258,9 @@ enum se05x_time se05x_time_of(const struct hsm_key_kind *kind)
 
     if (row != NULL)
         return row->time;
-    return kind->bits <= 2048 ? SE05X_TIME_RSA2048 : kind->bits <= 3072 ? SE05X_TIME_RSA3072 : SE05X_TIME_RSA4096;
+    return kind->bits <= 2048   ? SE05X_TIME_RSA2048
+           : kind->bits <= 3072 ? SE05X_TIME_RSA3072
+                                : SE05X_TIME_RSA4096;
 }
 
 /* 7.x: pair, private, public follow each other; 0x1d + 4 * curve, and by table from Ed25519 on. */
@@ -232,27 +281,38 @@ bool se05x_type_is_ec(uint8_t type, uint8_t *curve, enum se05x_part *part)
 const char *se05x_type_name(uint8_t type)
 {
     static const char *const names[] = {
-        [SE05X_TYPE_EC_PAIR] = "EC key pair", [SE05X_TYPE_EC_PRIVATE] = "EC private key",
-        [SE05X_TYPE_EC_PUBLIC] = "EC public key", [SE05X_TYPE_RSA_PAIR] = "RSA key pair",
-        [SE05X_TYPE_RSA_PAIR_CRT] = "RSA key pair (CRT)", [SE05X_TYPE_RSA_PRIVATE] = "RSA private key",
-        [SE05X_TYPE_RSA_PRIVATE_CRT] = "RSA private key (CRT)", [SE05X_TYPE_RSA_PUBLIC] = "RSA public key",
-        [SE05X_TYPE_AES] = "AES key", [SE05X_TYPE_DES] = "DES key", [SE05X_TYPE_BINARY] = "binary file",
-        [SE05X_TYPE_USERID] = "UserID", [SE05X_TYPE_COUNTER] = "counter", [SE05X_TYPE_PCR] = "PCR",
-        [SE05X_TYPE_CURVE] = "curve", [SE05X_TYPE_HMAC] = "HMAC key",
+        [SE05X_TYPE_EC_PAIR] = "EC key pair",
+        [SE05X_TYPE_EC_PRIVATE] = "EC private key",
+        [SE05X_TYPE_EC_PUBLIC] = "EC public key",
+        [SE05X_TYPE_RSA_PAIR] = "RSA key pair",
+        [SE05X_TYPE_RSA_PAIR_CRT] = "RSA key pair (CRT)",
+        [SE05X_TYPE_RSA_PRIVATE] = "RSA private key",
+        [SE05X_TYPE_RSA_PRIVATE_CRT] = "RSA private key (CRT)",
+        [SE05X_TYPE_RSA_PUBLIC] = "RSA public key",
+        [SE05X_TYPE_AES] = "AES key",
+        [SE05X_TYPE_DES] = "DES key",
+        [SE05X_TYPE_BINARY] = "binary file",
+        [SE05X_TYPE_USERID] = "UserID",
+        [SE05X_TYPE_COUNTER] = "counter",
+        [SE05X_TYPE_PCR] = "PCR",
+        [SE05X_TYPE_CURVE] = "curve",
+        [SE05X_TYPE_HMAC] = "HMAC key",
     };
     enum se05x_part part;
     uint8_t curve;
 
     if (se05x_type_is_ec(type, &curve, &part))
-        type = part == SE05X_PART_PAIR ? SE05X_TYPE_EC_PAIR
+        type = part == SE05X_PART_PAIR     ? SE05X_TYPE_EC_PAIR
                : part == SE05X_PART_PUBLIC ? SE05X_TYPE_EC_PUBLIC
                                            : SE05X_TYPE_EC_PRIVATE;
     return type < COUNT(names) && names[type] != NULL ? names[type] : "object of unknown type";
 }
 
-/* ---- writing objects ------------------------------------------------------------------------------------- */
+/* ---- writing objects -------------------------------------------------------------------------------------
+ */
 
-static void start_write(struct request *r, const struct se05x_write *w, uint8_t p1, uint8_t p2, enum se05x_time time)
+static void start_write(struct request *r, const struct se05x_write *w, uint8_t p1, uint8_t p2,
+                        enum se05x_time time)
 {
     start(r, (uint8_t)(INS_WRITE | (w->is_auth ? INS_AUTH_OBJECT : 0)), p1, p2, w->auth, time);
     r->cmd.repeatable = w->repeatable;
@@ -262,13 +322,14 @@ static void start_write(struct request *r, const struct se05x_write *w, uint8_t 
     tlv_put_u32(&r->w, TAG_1, w->id);
 }
 
-hsm_status se05x_write_ec(struct se05x_token *t, const struct se05x_write *w, enum se05x_part part, uint8_t curve,
-                          struct hsm_bytes priv, struct hsm_bytes pub, uint16_t *sw)
+hsm_status se05x_write_ec(struct se05x_token *t, const struct se05x_write *w, enum se05x_part part,
+                          uint8_t curve, struct hsm_bytes priv, struct hsm_bytes pub, uint16_t *sw)
 {
     bool generates = priv.len == 0 && pub.len == 0;
     struct request r;
 
-    start_write(&r, w, (uint8_t)(P1_EC | part), P2_DEFAULT, generates ? SE05X_TIME_EC_GENERATE : SE05X_TIME_WRITE);
+    start_write(&r, w, (uint8_t)(P1_EC | part), P2_DEFAULT,
+                generates ? SE05X_TIME_EC_GENERATE : SE05X_TIME_WRITE);
     if (curve != 0)
         tlv_put_u8(&r.w, TAG_2, curve);
     put_optional(&r, TAG_3, priv);
@@ -294,13 +355,17 @@ hsm_status se05x_write_symmetric(struct se05x_token *t, const struct se05x_write
 {
     struct request r;
 
-    start_write(&r, w, type == SE05X_TYPE_AES ? P1_AES : type == SE05X_TYPE_DES ? P1_DES : P1_HMAC, P2_DEFAULT,
-                SE05X_TIME_WRITE);
+    start_write(&r, w,
+                type == SE05X_TYPE_AES   ? P1_AES
+                : type == SE05X_TYPE_DES ? P1_DES
+                                         : P1_HMAC,
+                P2_DEFAULT, SE05X_TIME_WRITE);
     tlv_put(&r.w, TAG_3, key);
     return run(t, &r, NULL, sw);
 }
 
-hsm_status se05x_write_userid(struct se05x_token *t, const struct se05x_write *w, struct hsm_bytes value, uint16_t *sw)
+hsm_status se05x_write_userid(struct se05x_token *t, const struct se05x_write *w, struct hsm_bytes value,
+                              uint16_t *sw)
 {
     struct request r;
 
@@ -309,8 +374,8 @@ hsm_status se05x_write_userid(struct se05x_token *t, const struct se05x_write *w
     return run(t, &r, NULL, sw);
 }
 
-hsm_status se05x_write_binary(struct se05x_token *t, const struct se05x_write *w, uint16_t offset, uint16_t file_len,
-                              struct hsm_bytes data, uint16_t *sw)
+hsm_status se05x_write_binary(struct se05x_token *t, const struct se05x_write *w, uint16_t offset,
+                              uint16_t file_len, struct hsm_bytes data, uint16_t *sw)
 {
     struct request r;
 
@@ -321,8 +386,8 @@ hsm_status se05x_write_binary(struct se05x_token *t, const struct se05x_write *w
     return run(t, &r, NULL, sw);
 }
 
-hsm_status se05x_write_counter(struct se05x_token *t, const struct se05x_write *w, uint16_t size, uint64_t value,
-                               uint16_t *sw)
+hsm_status se05x_write_counter(struct se05x_token *t, const struct se05x_write *w, uint16_t size,
+                               uint64_t value, uint16_t *sw)
 {
     uint8_t bytes[8];
     struct request r;
@@ -346,10 +411,11 @@ hsm_status se05x_delete(struct se05x_token *t, enum se05x_auth auth, uint32_t id
     return run(t, &r, NULL, sw);
 }
 
-/* ---- reading objects ------------------------------------------------------------------------------------- */
+/* ---- reading objects -------------------------------------------------------------------------------------
+ */
 
-hsm_status se05x_read_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id, uint16_t offset, uint16_t len,
-                             size_t expect_len, struct hsm_buf *out, uint16_t *sw)
+hsm_status se05x_read_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id, uint16_t offset,
+                             uint16_t len, size_t expect_len, struct hsm_buf *out, uint16_t *sw)
 {
     struct request r;
 
@@ -361,8 +427,8 @@ hsm_status se05x_read_object(struct se05x_token *t, enum se05x_auth auth, uint32
     return run_for_value(t, &r, TAG_1, out, sw);
 }
 
-hsm_status se05x_read_rsa(struct se05x_token *t, uint32_t id, enum se05x_rsa_component component, struct hsm_buf *out,
-                          uint16_t *sw)
+hsm_status se05x_read_rsa(struct se05x_token *t, uint32_t id, enum se05x_rsa_component component,
+                          struct hsm_buf *out, uint16_t *sw)
 {
     struct request r;
 
@@ -505,7 +571,8 @@ hsm_status se05x_read_attested(struct se05x_token *t, uint32_t id, bool rsa_modu
     return st == HSM_OK && *sw == SE05X_SW_OK ? copy_out(t, a.left, answer) : st;
 }
 
-/* ---- curves ---------------------------------------------------------------------------------------------- */
+/* ---- curves ----------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_curve_list(struct se05x_token *t, bool set[SE05X_CURVE_LIST_LEN], uint16_t *sw)
 {
@@ -565,17 +632,19 @@ hsm_status se05x_curve_of_object(struct se05x_token *t, uint32_t id, uint8_t *cu
     return st;
 }
 
-/* ---- signatures ------------------------------------------------------------------------------------------ */
+/* ---- signatures ------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_ec_sign(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                         uint8_t algorithm, struct hsm_bytes in, struct hsm_buf *sig, uint16_t *sw)
+                         uint8_t algorithm, struct hsm_bytes in, size_t sig_len, struct hsm_buf *sig,
+                         uint16_t *sw)
 {
     struct request r;
 
     start_id(&r, INS_CRYPTO, P1_SIGNATURE, P2_SIGN, auth, time, id);
     tlv_put_u8(&r.w, TAG_2, algorithm);
     tlv_put(&r.w, TAG_3, in);
-    expect_value(&r, algorithm == SE05X_EDDSA ? 64 : 0);
+    expect_value(&r, sig_len);
     return run_for_value(t, &r, TAG_1, sig, sw);
 }
 
@@ -592,7 +661,8 @@ static hsm_status verify(struct se05x_token *t, enum se05x_auth auth, uint32_t i
 }
 
 hsm_status se05x_ec_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                           uint8_t algorithm, struct hsm_bytes in, struct hsm_bytes sig, bool *ok, uint16_t *sw)
+                           uint8_t algorithm, struct hsm_bytes in, struct hsm_bytes sig, bool *ok,
+                           uint16_t *sw)
 {
     return verify(t, auth, id, time, algorithm, in, sig, ok, sw);
 }
@@ -632,7 +702,8 @@ static hsm_status rsa_crypt(struct se05x_token *t, struct request *r, enum se05x
 }
 
 hsm_status se05x_rsa_decrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                             enum se05x_rsa_padding padding, struct hsm_bytes in, struct hsm_buf *out, uint16_t *sw)
+                             enum se05x_rsa_padding padding, struct hsm_bytes in, struct hsm_buf *out,
+                             uint16_t *sw)
 {
     struct request r;
 
@@ -641,7 +712,8 @@ hsm_status se05x_rsa_decrypt(struct se05x_token *t, enum se05x_auth auth, uint32
 }
 
 hsm_status se05x_rsa_encrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
-                             enum se05x_rsa_padding padding, struct hsm_bytes in, struct hsm_buf *out, uint16_t *sw)
+                             enum se05x_rsa_padding padding, struct hsm_bytes in, struct hsm_buf *out,
+                             uint16_t *sw)
 {
     struct request r;
 
@@ -649,7 +721,8 @@ hsm_status se05x_rsa_encrypt(struct se05x_token *t, enum se05x_auth auth, uint32
     return rsa_crypt(t, &r, padding, in, out, sw);
 }
 
-/* ---- key agreement, ciphers, MACs, derivation ------------------------------------------------------------ */
+/* ---- key agreement, ciphers, MACs, derivation ------------------------------------------------------------
+ */
 
 hsm_status se05x_ecdh(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
                       struct hsm_bytes peer, size_t secret_len, struct hsm_buf *secret, uint16_t *sw)
@@ -663,8 +736,9 @@ hsm_status se05x_ecdh(struct se05x_token *t, enum se05x_auth auth, uint32_t id, 
     return run_for_value(t, &r, TAG_1, secret, sw);
 }
 
-hsm_status se05x_ecdh_to_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                                struct hsm_bytes peer, uint32_t target, bool reversed, uint16_t *sw)
+hsm_status se05x_ecdh_to_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                enum se05x_time time, struct hsm_bytes peer, uint32_t target, bool reversed,
+                                uint16_t *sw)
 {
     struct request r;
 
@@ -674,8 +748,9 @@ hsm_status se05x_ecdh_to_object(struct se05x_token *t, enum se05x_auth auth, uin
     return run(t, &r, NULL, sw);
 }
 
-hsm_status se05x_cipher(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_cipher mode, bool encrypt,
-                        struct hsm_bytes iv, struct hsm_bytes in, struct hsm_buf *out, uint16_t *sw)
+hsm_status se05x_cipher(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_cipher mode,
+                        bool encrypt, struct hsm_bytes iv, struct hsm_bytes in, struct hsm_buf *out,
+                        uint16_t *sw)
 {
     struct request r;
 
@@ -701,8 +776,8 @@ static void start_aead(struct request *r, enum se05x_auth auth, uint32_t id, uin
 }
 
 hsm_status se05x_aead_encrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_aead mode,
-                              struct hsm_bytes iv, struct hsm_bytes aad, struct hsm_bytes in, struct hsm_buf *out,
-                              uint8_t tag[16], uint16_t *sw)
+                              struct hsm_bytes iv, struct hsm_bytes aad, struct hsm_bytes in,
+                              struct hsm_buf *out, uint8_t tag[16], uint16_t *sw)
 {
     struct hsm_bytes data = { NULL, 0 }, mac;
     struct request r;
@@ -722,8 +797,8 @@ hsm_status se05x_aead_encrypt(struct se05x_token *t, enum se05x_auth auth, uint3
 }
 
 hsm_status se05x_aead_decrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_aead mode,
-                              struct hsm_bytes iv, struct hsm_bytes aad, struct hsm_bytes in, struct hsm_bytes tag,
-                              struct hsm_buf *out, bool *ok, uint16_t *sw)
+                              struct hsm_bytes iv, struct hsm_bytes aad, struct hsm_bytes in,
+                              struct hsm_bytes tag, struct hsm_buf *out, bool *ok, uint16_t *sw)
 {
     struct hsm_bytes data = { NULL, 0 };
     struct request r;
@@ -758,8 +833,9 @@ hsm_status se05x_mac(struct se05x_token *t, enum se05x_auth auth, uint32_t id, e
     return run_for_value(t, &r, TAG_1, mac, sw);
 }
 
-hsm_status se05x_mac_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_mac algorithm,
-                            struct hsm_bytes in, struct hsm_bytes mac, bool *ok, uint16_t *sw)
+hsm_status se05x_mac_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                            enum se05x_mac algorithm, struct hsm_bytes in, struct hsm_bytes mac, bool *ok,
+                            uint16_t *sw)
 {
     struct request r;
 
@@ -784,7 +860,8 @@ hsm_status se05x_hkdf(struct se05x_token *t, enum se05x_auth auth, uint32_t id, 
     return run_for_value(t, &r, TAG_1, out, sw);
 }
 
-/* ---- the chip -------------------------------------------------------------------------------------------- */
+/* ---- the chip --------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_get_random(struct se05x_token *t, struct hsm_buf *out, uint16_t *sw)
 {
@@ -821,19 +898,24 @@ hsm_status se05x_refused(const struct se05x_token *t, uint16_t sw, const char *w
 {
     switch (sw) {
     case SE05X_SW_MEMORY:
-        return hsm_fail(HSM_ERR_TOKEN_FULL, "%s: no memory left on the chip for %s; delete objects that are not needed",
-                        t->where, what);
+        return hsm_fail(HSM_ERR_TOKEN_FULL,
+                        "%s: no memory left on the chip for %s; delete objects that are not needed", t->where,
+                        what);
     case SE05X_SW_NOT_ALLOWED:
-        return hsm_fail(HSM_ERR_DENIED, "%s: the object's policy on the chip does not allow %s", t->where, what);
+        return hsm_fail(HSM_ERR_DENIED, "%s: the object's policy on the chip does not allow %s", t->where,
+                        what);
     case SE05X_SW_SECURITY:
-        return hsm_fail(HSM_ERR_DENIED, "%s: the chip refuses %s: it wants another login or channel (status 6982)",
-                        t->where, what);
+        return hsm_fail(HSM_ERR_DENIED,
+                        "%s: the chip refuses %s: it wants another login or channel (status 6982)", t->where,
+                        what);
     case SE05X_SW_THROTTLED:
-        return hsm_fail(HSM_ERR_BUSY, "%s: the chip limits the rate of commands: try %s later", t->where, what);
+        return hsm_fail(HSM_ERR_BUSY, "%s: the chip limits the rate of commands: try %s later", t->where,
+                        what);
     case SE05X_SW_INS:
     case SE05X_SW_P1P2:
     case SE05X_SW_POLICY_TYPE:
-        return hsm_fail(HSM_ERR_UNSUPPORTED, "%s: this chip does not support %s (status %04x)", t->where, what, sw);
+        return hsm_fail(HSM_ERR_UNSUPPORTED, "%s: this chip does not support %s (status %04x)", t->where,
+                        what, sw);
     default:
         return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the chip refuses %s with status %04x", t->where, what, sw);
     }

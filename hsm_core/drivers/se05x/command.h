@@ -2,9 +2,9 @@
 /**
  * One function per command of the IoT applet: parameters to TLVs, answer TLVs to values, nothing more.
  *
- * Each returns HSM_OK whenever the chip answered; @p sw then is its status word and outputs are set only if that is
- * SE05X_SW_OK. Failures are se05x_exchange()'s.
- * Source: NXP AN12413 (applet 3.x) and AN12543 (7.x): instruction, P1, P2, tags.
+ * Each returns HSM_OK whenever the chip answered; @p sw then is its status word and outputs are set only if
+ * that is SE05X_SW_OK. Failures are se05x_exchange()'s. Source: NXP AN12413 (applet 3.x) and AN12543 (7.x):
+ * instruction, P1, P2, tags.
  */
 #ifndef SE05X_COMMAND_H
 #define SE05X_COMMAND_H
@@ -28,7 +28,8 @@ enum {
 /** The line and the code for a status word that nobody expected. @p what: "the signature" ... */
 hsm_status se05x_refused(const struct se05x_token *t, uint16_t sw, const char *what);
 
-/* ---- policies -------------------------------------------------------------------------------------------- */
+/* ---- policies --------------------------------------------------------------------------------------------
+ */
 
 enum {
     SE05X_MAY_SIGN = 0x10000000,
@@ -54,7 +55,8 @@ struct se05x_policy {
 /** Nothing is added if @p rights is 0. */
 void se05x_policy_add(struct se05x_policy *p, uint32_t auth_id, uint32_t rights);
 
-/* ---- types of objects ------------------------------------------------------------------------------------ */
+/* ---- types of objects ------------------------------------------------------------------------------------
+ */
 
 enum se05x_type {
     SE05X_TYPE_EC_PAIR = 0x01, /* of applet 3.x; 7.x has one triple of codes per curve */
@@ -76,7 +78,12 @@ enum se05x_type {
     SE05X_TYPE_ALL = 0xff /* filter only */
 };
 
-enum se05x_part { SE05X_PART_NONE = 0x00, SE05X_PART_PUBLIC = 0x20, SE05X_PART_PRIVATE = 0x40, SE05X_PART_PAIR = 0x60 };
+enum se05x_part {
+    SE05X_PART_NONE = 0x00,
+    SE05X_PART_PUBLIC = 0x20,
+    SE05X_PART_PRIVATE = 0x40,
+    SE05X_PART_PAIR = 0x60
+};
 
 enum se05x_curve_id {
     SE05X_CURVE_P256 = 0x03,
@@ -100,7 +107,8 @@ const char *se05x_type_name(uint8_t type);
 bool se05x_type_is_ec(uint8_t type, uint8_t *curve, enum se05x_part *part);
 enum se05x_time se05x_time_of(const struct hsm_key_kind *kind);
 
-/* ---- objects --------------------------------------------------------------------------------------------- */
+/* ---- objects ---------------------------------------------------------------------------------------------
+ */
 
 /** Everything that is common to commands which write an object. */
 struct se05x_write {
@@ -112,41 +120,52 @@ struct se05x_write {
     bool repeatable;                   /* executing it twice does no harm */
 };
 
-/** EC, Edwards, Montgomery: @p curve 0 on an update; @p priv and @p pub empty with PART_PAIR: the chip generates. */
-HSM_MUST_USE hsm_status se05x_write_ec(struct se05x_token *t, const struct se05x_write *w, enum se05x_part part,
-                                       uint8_t curve, struct hsm_bytes priv, struct hsm_bytes pub, uint16_t *sw);
+/** EC, Edwards, Montgomery: @p curve 0 on an update; @p priv and @p pub empty with PART_PAIR: the chip
+ * generates. */
+HSM_MUST_USE hsm_status se05x_write_ec(struct se05x_token *t, const struct se05x_write *w,
+                                       enum se05x_part part, uint8_t curve, struct hsm_bytes priv,
+                                       struct hsm_bytes pub, uint16_t *sw);
 enum se05x_rsa_tag {
-    SE05X_RSA_TAG_NONE = 0, SE05X_RSA_TAG_P = 0x43, SE05X_RSA_TAG_Q = 0x44, SE05X_RSA_TAG_DP = 0x45,
-    SE05X_RSA_TAG_DQ = 0x46, SE05X_RSA_TAG_QINV = 0x47, SE05X_RSA_TAG_E = 0x48, SE05X_RSA_TAG_D = 0x49,
+    SE05X_RSA_TAG_NONE = 0,
+    SE05X_RSA_TAG_P = 0x43,
+    SE05X_RSA_TAG_Q = 0x44,
+    SE05X_RSA_TAG_DP = 0x45,
+    SE05X_RSA_TAG_DQ = 0x46,
+    SE05X_RSA_TAG_QINV = 0x47,
+    SE05X_RSA_TAG_E = 0x48,
+    SE05X_RSA_TAG_D = 0x49,
     SE05X_RSA_TAG_N = 0x4a
 };
 /** One component, or none: the chip generates. @p bits 0 behind the first component. */
-HSM_MUST_USE hsm_status se05x_write_rsa(struct se05x_token *t, const struct se05x_write *w, enum se05x_part part,
-                                        bool crt, uint16_t bits, enum se05x_rsa_tag tag, struct hsm_bytes value,
-                                        uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_write_rsa(struct se05x_token *t, const struct se05x_write *w,
+                                        enum se05x_part part, bool crt, uint16_t bits, enum se05x_rsa_tag tag,
+                                        struct hsm_bytes value, uint16_t *sw);
 /** @p type: SE05X_TYPE_AES, _DES or _HMAC. */
-HSM_MUST_USE hsm_status se05x_write_symmetric(struct se05x_token *t, const struct se05x_write *w, enum se05x_type type,
-                                              struct hsm_bytes key, uint16_t *sw);
-HSM_MUST_USE hsm_status se05x_write_userid(struct se05x_token *t, const struct se05x_write *w, struct hsm_bytes value,
-                                           uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_write_symmetric(struct se05x_token *t, const struct se05x_write *w,
+                                              enum se05x_type type, struct hsm_bytes key, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_write_userid(struct se05x_token *t, const struct se05x_write *w,
+                                           struct hsm_bytes value, uint16_t *sw);
 /** @p file_len 0: the file exists. */
-HSM_MUST_USE hsm_status se05x_write_binary(struct se05x_token *t, const struct se05x_write *w, uint16_t offset,
-                                           uint16_t file_len, struct hsm_bytes data, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_write_binary(struct se05x_token *t, const struct se05x_write *w,
+                                           uint16_t offset, uint16_t file_len, struct hsm_bytes data,
+                                           uint16_t *sw);
 /** Creates with @p size bytes and @p value; size 0: adds one to an existing counter. */
 HSM_MUST_USE hsm_status se05x_write_counter(struct se05x_token *t, const struct se05x_write *w, uint16_t size,
                                             uint64_t value, uint16_t *sw);
 
-/** Public key, file or counter. @p len 0: all of it from @p offset on. @p expect_len: bytes if known, 0 if not. */
-HSM_MUST_USE hsm_status se05x_read_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id, uint16_t offset,
-                                          uint16_t len, size_t expect_len, struct hsm_buf *out, uint16_t *sw);
+/** Public key, file or counter. @p len 0: all of it from @p offset on. @p expect_len: bytes if known, 0 if
+ * not. */
+HSM_MUST_USE hsm_status se05x_read_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                          uint16_t offset, uint16_t len, size_t expect_len,
+                                          struct hsm_buf *out, uint16_t *sw);
 enum se05x_rsa_component { SE05X_RSA_MODULUS = 0, SE05X_RSA_EXPONENT = 1 };
 HSM_MUST_USE hsm_status se05x_read_rsa(struct se05x_token *t, uint32_t id, enum se05x_rsa_component component,
                                        struct hsm_buf *out, uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_read_type(struct se05x_token *t, uint32_t id, uint8_t *type, uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_read_size(struct se05x_token *t, uint32_t id, size_t *size, uint16_t *sw);
 /** One page of ids of objects from number @p offset on. @p more: out, ask again with offset + count. */
-HSM_MUST_USE hsm_status se05x_read_ids(struct se05x_token *t, uint16_t offset, uint8_t type, uint32_t *ids, size_t max,
-                                       size_t *count, bool *more, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_read_ids(struct se05x_token *t, uint16_t offset, uint8_t type, uint32_t *ids,
+                                       size_t max, size_t *count, bool *more, uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_read_exists(struct se05x_token *t, uint32_t id, bool *exists, uint16_t *sw);
 struct se05x_attributes {
     uint8_t type;
@@ -162,88 +181,122 @@ bool se05x_attributes_parse(struct hsm_bytes in, bool v7, struct se05x_attribute
 HSM_MUST_USE hsm_status se05x_delete(struct se05x_token *t, enum se05x_auth auth, uint32_t id, uint16_t *sw);
 
 /** The answer to an attested read, TLVs as they came. @p command: out, what the chip hashes on 7.x. */
-HSM_MUST_USE hsm_status se05x_read_attested(struct se05x_token *t, uint32_t id, bool rsa_modulus, uint32_t attester,
-                                            const uint8_t challenge[16], struct hsm_buf *command, struct hsm_buf *answer,
-                                            uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_read_attested(struct se05x_token *t, uint32_t id, bool rsa_modulus,
+                                            uint32_t attester, const uint8_t challenge[16],
+                                            struct hsm_buf *command, struct hsm_buf *answer, uint16_t *sw);
 
-/* ---- curves ---------------------------------------------------------------------------------------------- */
+/* ---- curves ----------------------------------------------------------------------------------------------
+ */
 
 enum { SE05X_CURVE_LIST_LEN = 17 };
 enum se05x_curve_param {
-    SE05X_CURVE_A = 0x01, SE05X_CURVE_B = 0x02, SE05X_CURVE_G = 0x04, SE05X_CURVE_N = 0x08, SE05X_CURVE_P = 0x10
+    SE05X_CURVE_A = 0x01,
+    SE05X_CURVE_B = 0x02,
+    SE05X_CURVE_G = 0x04,
+    SE05X_CURVE_N = 0x08,
+    SE05X_CURVE_P = 0x10
 };
 /** set[i]: is curve i + 1 there? */
 HSM_MUST_USE hsm_status se05x_curve_list(struct se05x_token *t, bool set[SE05X_CURVE_LIST_LEN], uint16_t *sw);
 /** Never on a curve that is there: applet 3.1.1 would wipe its parameters. */
 HSM_MUST_USE hsm_status se05x_curve_create(struct se05x_token *t, uint8_t curve, uint16_t *sw);
-HSM_MUST_USE hsm_status se05x_curve_set_param(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param,
-                                              struct hsm_bytes value, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_curve_set_param(struct se05x_token *t, uint8_t curve,
+                                              enum se05x_curve_param param, struct hsm_bytes value,
+                                              uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_curve_delete(struct se05x_token *t, uint8_t curve, uint16_t *sw);
-HSM_MUST_USE hsm_status se05x_curve_of_object(struct se05x_token *t, uint32_t id, uint8_t *curve, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_curve_of_object(struct se05x_token *t, uint32_t id, uint8_t *curve,
+                                              uint16_t *sw);
 
-/* ---- using keys ------------------------------------------------------------------------------------------ */
+/* ---- using keys ------------------------------------------------------------------------------------------
+ */
 
-enum se05x_ecdsa { SE05X_ECDSA_SHA1 = 0x11, SE05X_ECDSA_SHA224 = 0x25, SE05X_ECDSA_SHA256 = 0x21,
-                   SE05X_ECDSA_SHA384 = 0x22, SE05X_ECDSA_SHA512 = 0x26, SE05X_EDDSA = 0xa3 };
-/** A digest of exactly the algorithm's length, or with SE05X_EDDSA a message. */
-HSM_MUST_USE hsm_status se05x_ec_sign(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                                      uint8_t algorithm, struct hsm_bytes in, struct hsm_buf *sig, uint16_t *sw);
-HSM_MUST_USE hsm_status se05x_ec_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                                        uint8_t algorithm, struct hsm_bytes in, struct hsm_bytes sig, bool *ok,
-                                        uint16_t *sw);
+enum se05x_ecdsa {
+    SE05X_ECDSA_SHA1 = 0x11,
+    SE05X_ECDSA_SHA224 = 0x25,
+    SE05X_ECDSA_SHA256 = 0x21,
+    SE05X_ECDSA_SHA384 = 0x22,
+    SE05X_ECDSA_SHA512 = 0x26,
+    SE05X_EDDSA = 0xa3
+};
+/** A digest of exactly the algorithm's length, or with SE05X_EDDSA a message. @p sig_len: bytes of the
+ * signature, about; 0: unknown. */
+HSM_MUST_USE hsm_status se05x_ec_sign(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                      enum se05x_time time, uint8_t algorithm, struct hsm_bytes in,
+                                      size_t sig_len, struct hsm_buf *sig, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_ec_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                        enum se05x_time time, uint8_t algorithm, struct hsm_bytes in,
+                                        struct hsm_bytes sig, bool *ok, uint16_t *sw);
 /** RSASign: the chip hashes. @p salt_len: PSS on 7.x, if not the digest's length; 0: not sent. */
-HSM_MUST_USE hsm_status se05x_rsa_sign(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                                       uint8_t algorithm, size_t salt_len, struct hsm_bytes message, size_t sig_len,
-                                       struct hsm_buf *sig, uint16_t *sw);
-HSM_MUST_USE hsm_status se05x_rsa_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id, uint8_t algorithm,
-                                         struct hsm_bytes message, struct hsm_bytes sig, bool *ok, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_rsa_sign(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                       enum se05x_time time, uint8_t algorithm, size_t salt_len,
+                                       struct hsm_bytes message, size_t sig_len, struct hsm_buf *sig,
+                                       uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_rsa_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                         uint8_t algorithm, struct hsm_bytes message, struct hsm_bytes sig,
+                                         bool *ok, uint16_t *sw);
 enum se05x_rsa_padding { SE05X_RSA_RAW = 0x0c, SE05X_RSA_PKCS1 = 0x0a, SE05X_RSA_OAEP_SHA1 = 0x0f };
 HSM_MUST_USE hsm_status se05x_rsa_decrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
-                                          enum se05x_time time, enum se05x_rsa_padding padding, struct hsm_bytes in,
-                                          struct hsm_buf *out, uint16_t *sw);
+                                          enum se05x_time time, enum se05x_rsa_padding padding,
+                                          struct hsm_bytes in, struct hsm_buf *out, uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_rsa_encrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
-                                          enum se05x_rsa_padding padding, struct hsm_bytes in, struct hsm_buf *out,
-                                          uint16_t *sw);
+                                          enum se05x_rsa_padding padding, struct hsm_bytes in,
+                                          struct hsm_buf *out, uint16_t *sw);
 /** The shared secret as the chip gives it: X coordinate, or a Montgomery secret byte-reversed. */
-HSM_MUST_USE hsm_status se05x_ecdh(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_time time,
-                                   struct hsm_bytes peer, size_t secret_len, struct hsm_buf *secret, uint16_t *sw);
-/** 7.x: into HMAC object @p target, which must have exactly the secret's length. @p reversed: Montgomery, RFC order */
+HSM_MUST_USE hsm_status se05x_ecdh(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                   enum se05x_time time, struct hsm_bytes peer, size_t secret_len,
+                                   struct hsm_buf *secret, uint16_t *sw);
+/** 7.x: into HMAC object @p target, which must have exactly the secret's length. @p reversed: Montgomery, RFC
+ * order */
 HSM_MUST_USE hsm_status se05x_ecdh_to_object(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
                                              enum se05x_time time, struct hsm_bytes peer, uint32_t target,
                                              bool reversed, uint16_t *sw);
 
 enum se05x_cipher { SE05X_AES_ECB = 0x0e, SE05X_AES_CBC = 0x0d, SE05X_AES_CTR = 0xf0 };
 /** @p iv: 16 bytes, empty with ECB. @p in: multiple of 16 bytes. */
-HSM_MUST_USE hsm_status se05x_cipher(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_cipher mode,
-                                     bool encrypt, struct hsm_bytes iv, struct hsm_bytes in, struct hsm_buf *out,
-                                     uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_cipher(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                     enum se05x_cipher mode, bool encrypt, struct hsm_bytes iv,
+                                     struct hsm_bytes in, struct hsm_buf *out, uint16_t *sw);
 enum se05x_aead { SE05X_AES_GCM = 0xb0, SE05X_AES_CCM = 0xf4 };
 HSM_MUST_USE hsm_status se05x_aead_encrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
                                            enum se05x_aead mode, struct hsm_bytes iv, struct hsm_bytes aad,
-                                           struct hsm_bytes in, struct hsm_buf *out, uint8_t tag[16], uint16_t *sw);
+                                           struct hsm_bytes in, struct hsm_buf *out, uint8_t tag[16],
+                                           uint16_t *sw);
 /** @p ok: out, does the tag fit; @p out is filled only then. */
 HSM_MUST_USE hsm_status se05x_aead_decrypt(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
                                            enum se05x_aead mode, struct hsm_bytes iv, struct hsm_bytes aad,
-                                           struct hsm_bytes in, struct hsm_bytes tag, struct hsm_buf *out, bool *ok,
-                                           uint16_t *sw);
-enum se05x_mac { SE05X_HMAC_SHA1 = 0x18, SE05X_HMAC_SHA256 = 0x19, SE05X_HMAC_SHA384 = 0x1a, SE05X_HMAC_SHA512 = 0x1b,
-                 SE05X_CMAC = 0x31 };
-HSM_MUST_USE hsm_status se05x_mac(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_mac algorithm,
-                                  struct hsm_bytes in, struct hsm_buf *mac, uint16_t *sw);
+                                           struct hsm_bytes in, struct hsm_bytes tag, struct hsm_buf *out,
+                                           bool *ok, uint16_t *sw);
+enum se05x_mac {
+    SE05X_HMAC_SHA1 = 0x18,
+    SE05X_HMAC_SHA256 = 0x19,
+    SE05X_HMAC_SHA384 = 0x1a,
+    SE05X_HMAC_SHA512 = 0x1b,
+    SE05X_CMAC = 0x31
+};
+HSM_MUST_USE hsm_status se05x_mac(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                  enum se05x_mac algorithm, struct hsm_bytes in, struct hsm_buf *mac,
+                                  uint16_t *sw);
 HSM_MUST_USE hsm_status se05x_mac_verify(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
-                                         enum se05x_mac algorithm, struct hsm_bytes in, struct hsm_bytes mac, bool *ok,
-                                         uint16_t *sw);
+                                         enum se05x_mac algorithm, struct hsm_bytes in, struct hsm_bytes mac,
+                                         bool *ok, uint16_t *sw);
 enum se05x_digest { SE05X_SHA1 = 0x01, SE05X_SHA256 = 0x04, SE05X_SHA384 = 0x05, SE05X_SHA512 = 0x06 };
 /** RFC 5869 with HMAC key @p id as input keying material; out->cap bytes come. */
-HSM_MUST_USE hsm_status se05x_hkdf(struct se05x_token *t, enum se05x_auth auth, uint32_t id, enum se05x_digest digest,
-                                   struct hsm_bytes salt, struct hsm_bytes info, struct hsm_buf *out, uint16_t *sw);
+HSM_MUST_USE hsm_status se05x_hkdf(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                                   enum se05x_digest digest, struct hsm_bytes salt, struct hsm_bytes info,
+                                   struct hsm_buf *out, uint16_t *sw);
 
-/* ---- the chip -------------------------------------------------------------------------------------------- */
+/* ---- the chip --------------------------------------------------------------------------------------------
+ */
 
 enum { SE05X_RANDOM_MAX = 800 /* every applet gives that many bytes at once, also inside two channels */ };
 HSM_MUST_USE hsm_status se05x_get_random(struct se05x_token *t, struct hsm_buf *out, uint16_t *sw);
-enum se05x_memory { SE05X_MEMORY_PERSISTENT = 1, SE05X_MEMORY_TRANSIENT_RESET = 2, SE05X_MEMORY_TRANSIENT_DESELECT = 3 };
-HSM_MUST_USE hsm_status se05x_free_memory(struct se05x_token *t, enum se05x_memory kind, uint32_t *bytes, uint16_t *sw);
+enum se05x_memory {
+    SE05X_MEMORY_PERSISTENT = 1,
+    SE05X_MEMORY_TRANSIENT_RESET = 2,
+    SE05X_MEMORY_TRANSIENT_DESELECT = 3
+};
+HSM_MUST_USE hsm_status se05x_free_memory(struct se05x_token *t, enum se05x_memory kind, uint32_t *bytes,
+                                          uint16_t *sw);
 /** Applet version 3, AppletConfig 2, secure box 2. */
 HSM_MUST_USE hsm_status se05x_get_version(struct se05x_token *t, uint8_t version[7], uint16_t *sw);
 

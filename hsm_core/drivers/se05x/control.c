@@ -51,7 +51,8 @@ static hsm_status say_memory(struct se05x_token *t, const struct printer *p)
     int i;
 
     for (i = 0; i < 3; i++) {
-        if ((st = se05x_free_memory(t, (enum se05x_memory)(SE05X_MEMORY_PERSISTENT + i), &bytes, &sw)) != HSM_OK)
+        if ((st = se05x_free_memory(t, (enum se05x_memory)(SE05X_MEMORY_PERSISTENT + i), &bytes, &sw)) !=
+            HSM_OK)
             return st;
         if (sw == SE05X_SW_OK)
             say(p, "free %s: %" PRIu32 " bytes%s", names[i], bytes, bytes == 0x7fff ? " or more" : "");
@@ -173,7 +174,8 @@ static hsm_status rotate(struct se05x_token *t, const char *path)
     return se05x_rotate_keys(t, path);
 }
 
-hsm_status se05x_control(struct hsm_token *tok, const char *command, const char *argument, hsm_line_fn *print, void *arg)
+hsm_status se05x_control(struct hsm_token *tok, const char *command, const char *argument, hsm_line_fn *print,
+                         void *arg)
 {
     struct se05x_token *t = se05x_of(tok);
     struct printer p = { print, arg };
@@ -191,6 +193,6 @@ hsm_status se05x_control(struct hsm_token *tok, const char *command, const char 
     if (strcmp(command, "rotate-keys") == 0)
         return rotate(t, argument);
     return hsm_fail(HSM_ERR_UNSUPPORTED,
-                    "%s: unknown command '%s'; known: info, stats, objects, identify, reset, rotate-keys", t->where,
-                    command);
+                    "%s: unknown command '%s'; known: info, stats, objects, identify, reset, rotate-keys",
+                    t->where, command);
 }

@@ -33,7 +33,8 @@ hsm_status se05x_counter_create(struct hsm_token *tok, const struct hsm_object_s
 
     if (c == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for '%s'", spec->label);
-    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_COUNTER, HSM_ORIGIN_GENERATED, NULL, false, c)) == HSM_OK) {
+    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_COUNTER, HSM_ORIGIN_GENERATED, NULL, false, c)) ==
+        HSM_OK) {
         c->record.obj.value_len = COUNTER_LEN;
         st = create_value(t, c, value);
         st = se05x_creation_finish(t, c, st, handle);
@@ -73,8 +74,10 @@ hsm_status se05x_counter_get(struct hsm_token *tok, hsm_handle handle, uint64_t 
     return st == HSM_OK ? read_value(t, o, value) : st;
 }
 
-/* Nobody else adds while the chip is ours, so the value says whether a command whose answer was lost was executed. */
-static hsm_status increment(struct se05x_token *t, enum se05x_auth auth, const struct se05x_object *o, uint64_t *value)
+/* Nobody else adds while the chip is ours, so the value says whether a command whose answer was lost was
+ * executed. */
+static hsm_status increment(struct se05x_token *t, enum se05x_auth auth, const struct se05x_object *o,
+                            uint64_t *value)
 {
     struct se05x_write w = { .auth = auth, .id = o->id };
     uint64_t before = 0, after = 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making a token on a chip. TOKEN comes first and says "half made", so that what follows can be cleaned away with the same
- * SO PIN should the power fail; it says "ready" last. The authentication objects of an earlier token are deleted only if
- * nothing is left that they open: or somebody could make one with the same id and a key of his own.
+ * Making a token on a chip. TOKEN comes first and says "half made", so that what follows can be cleaned away
+ * with the same SO PIN should the power fail; it says "ready" last. The authentication objects of an earlier
+ * token are deleted only if nothing is left that they open: or somebody could make one with the same id and a
+ * key of his own.
  */
 #include "token.h"
 
@@ -26,7 +27,8 @@ static hsm_status check_init(const struct hsm_token_init *init)
     return se05x_pin_format(init->so_pin, HSM_ROLE_SO, false);
 }
 
-/* ---- what was there before ------------------------------------------------------------------------------------ */
+/* ---- what was there before
+ * ------------------------------------------------------------------------------------ */
 
 static hsm_status look(struct se05x_token *t, const struct hsm_token_init *init)
 {
@@ -39,9 +41,10 @@ static hsm_status look(struct se05x_token *t, const struct hsm_token_init *init)
         st = HSM_OK;
     }
     if (st == HSM_OK && t->directory->initialised && !init->force)
-        return hsm_fail(HSM_ERR_EXISTS,
-                        "%s is initialised already: nothing was changed; --force makes it anew and destroys its keys",
-                        t->where);
+        return hsm_fail(
+            HSM_ERR_EXISTS,
+            "%s is initialised already: nothing was changed; --force makes it anew and destroys its keys",
+            t->where);
     return st;
 }
 
@@ -55,7 +58,8 @@ static enum se05x_auth old_so(struct se05x_token *t, struct hsm_bytes so_pin)
     size_t i;
 
     for (i = 0; cred != NULL && auth == SE05X_ANYBODY && i < 2; i++)
-        if (both[i]->kdf != SE05X_KDF_NONE && se05x_pin_credential(t, both[i], HSM_ROLE_SO, so_pin, cred) == HSM_OK &&
+        if (both[i]->kdf != SE05X_KDF_NONE &&
+            se05x_pin_credential(t, both[i], HSM_ROLE_SO, so_pin, cred) == HSM_OK &&
             se05x_login(t, SE05X_SO, cred) == HSM_OK)
             auth = SE05X_SO;
     hsm_secret_free(cred, sizeof(*cred));
@@ -96,7 +100,8 @@ static bool is_so_object(uint32_t id)
     return se05x_is_auth(id) && (id - SE05X_ID_AUTH) % 2 == 1;
 }
 
-static hsm_status next_generation(const struct se05x_token *t, const uint32_t *ids, size_t count, uint32_t *generation)
+static hsm_status next_generation(const struct se05x_token *t, const uint32_t *ids, size_t count,
+                                  uint32_t *generation)
 {
     size_t i;
 
@@ -133,7 +138,8 @@ out:
     return st;
 }
 
-/* ---- the new one ------------------------------------------------------------------------------------------------ */
+/* ---- the new one
+ * ------------------------------------------------------------------------------------------------ */
 
 static hsm_status describe(struct se05x_token *t, const struct hsm_token_init *init, uint32_t generation)
 {
@@ -154,8 +160,8 @@ static hsm_status describe(struct se05x_token *t, const struct hsm_token_init *i
     return se05x_pin_new_params(t, init->kdf_memory, false, &info->pin[HSM_ROLE_SO].now);
 }
 
-static hsm_status create_file(struct se05x_token *t, enum se05x_auth auth, uint32_t id, const struct se05x_policy *policy,
-                              struct hsm_bytes value)
+static hsm_status create_file(struct se05x_token *t, enum se05x_auth auth, uint32_t id,
+                              const struct se05x_policy *policy, struct hsm_bytes value)
 {
     struct se05x_write w = { .auth = auth, .id = id, .policy = policy };
     unsigned tries = 0;
@@ -192,7 +198,8 @@ static hsm_status create_token_file(struct se05x_token *t)
     return create_file(t, SE05X_ANYBODY, SE05X_ID_TOKEN, &policy, (struct hsm_bytes){ out.ptr, out.len });
 }
 
-static hsm_status create_role(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role, struct hsm_bytes pin)
+static hsm_status create_role(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role,
+                              struct hsm_bytes pin)
 {
     struct se05x_credential *cred = hsm_secret_alloc(sizeof(*cred));
     hsm_status st;
@@ -239,7 +246,8 @@ static hsm_status create_locked(struct se05x_token *t, const struct hsm_token_in
     if ((st = look(t, init)) != HSM_OK || (st = clean(t, init, &generation)) != HSM_OK ||
         (st = describe(t, init, generation)) != HSM_OK || (st = create_token_file(t)) != HSM_OK ||
         (st = create_role(t, SE05X_ANYBODY, HSM_ROLE_SO, init->so_pin)) != HSM_OK ||
-        (init->user_pin.len != 0 && (st = create_role(t, SE05X_SO, HSM_ROLE_USER, init->user_pin)) != HSM_OK) ||
+        (init->user_pin.len != 0 &&
+         (st = create_role(t, SE05X_SO, HSM_ROLE_USER, init->user_pin)) != HSM_OK) ||
         (st = create_journal(t)) != HSM_OK)
         return st;
     return make_ready(t);

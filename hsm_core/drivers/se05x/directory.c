@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which objects there are. A record is found by its id, which is computed from class and label, so that finding a
- * key costs one command. Where two labels meet, the later record moves on to the next free id; a record that is
- * deleted while another stands behind it leaves a tombstone.
+ * Which objects there are. A record is found by its id, which is computed from class and label, so that
+ * finding a key costs one command. Where two labels meet, the later record moves on to the next free id; a
+ * record that is deleted while another stands behind it leaves a tombstone.
  *
  * Objects of others (NXP's own keys, those made by other tools) are listed by their id, "0xF0000100".
  */
@@ -17,13 +17,14 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
-#define PROPQ "provider=default"
+#define PROPQ          "provider=default"
 #define FIRST_RESERVED UINT32_C(0x7fff0000) /* the applet's own: 7FFFxxxx */
 #define LAST_RESERVED  UINT32_C(0x7fffffff)
 #define FIRST_FACTORY  UINT32_C(0xf0000000)
 enum { CERTIFICATE_MAX = 8192, IDS_PER_PAGE = 256, PAGES_MAX = 64 };
 
-/* ---- small things ---------------------------------------------------------------------------------------- */
+/* ---- small things ----------------------------------------------------------------------------------------
+ */
 
 static bool is_foreign(uint32_t id)
 {
@@ -44,10 +45,12 @@ static hsm_status parse_auth(struct se05x_token *t, const struct hsm_open_args *
     cred->kind = strncmp(text, "userid:", 7) == 0   ? SE05X_CRED_USERID
                  : strncmp(text, "aeskey:", 7) == 0 ? SE05X_CRED_AES
                                                     : SE05X_CRED_NONE;
-    if (cred->kind == SE05X_CRED_NONE || id == 0 || id > UINT32_MAX || *end != '\0' || se05x_is_ours((uint32_t)id))
-        return hsm_fail(HSM_ERR_CONFIG,
-                        "%s: auth=%s must be userid:0xID or aeskey:0xID, of an authentication object of others",
-                        t->where, text);
+    if (cred->kind == SE05X_CRED_NONE || id == 0 || id > UINT32_MAX || *end != '\0' ||
+        se05x_is_ours((uint32_t)id))
+        return hsm_fail(
+            HSM_ERR_CONFIG,
+            "%s: auth=%s must be userid:0xID or aeskey:0xID, of an authentication object of others", t->where,
+            text);
     cred->auth_id = (uint32_t)id;
     return HSM_OK;
 }
@@ -70,7 +73,8 @@ hsm_status se05x_exists(struct se05x_token *t, uint32_t id, bool *exists)
     uint16_t sw;
     hsm_status st = se05x_read_exists(t, id, exists, &sw);
 
-    return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "the question whether an object exists");
+    return st != HSM_OK || sw == SE05X_SW_OK ? st
+                                             : se05x_refused(t, sw, "the question whether an object exists");
 }
 
 bool se05x_unsure(struct se05x_token *t, hsm_status st, uint32_t id, bool *exists)
@@ -117,8 +121,8 @@ hsm_status se05x_file_read(struct se05x_token *t, enum se05x_auth auth, uint32_t
     while (at < len) {
         take = len - at < SE05X_FILE_CHUNK ? len - at : SE05X_FILE_CHUNK;
         piece = (struct hsm_buf){ out + at, take, 0 };
-        if ((st = se05x_read_object(t, auth, id, (uint16_t)at, len > SE05X_FILE_CHUNK ? (uint16_t)take : 0, take,
-                                    &piece, &sw)) != HSM_OK)
+        if ((st = se05x_read_object(t, auth, id, (uint16_t)at, len > SE05X_FILE_CHUNK ? (uint16_t)take : 0,
+                                    take, &piece, &sw)) != HSM_OK)
             return st;
         if (sw != SE05X_SW_OK)
             return read_refused(t, sw);
@@ -129,7 +133,8 @@ hsm_status se05x_file_read(struct se05x_token *t, enum se05x_auth auth, uint32_t
     return HSM_OK;
 }
 
-/* ---- TOKEN ----------------------------------------------------------------------------------------------- */
+/* ---- TOKEN -----------------------------------------------------------------------------------------------
+ */
 
 static hsm_status take_token(struct se05x_token *t, struct hsm_bytes bytes)
 {
@@ -142,8 +147,9 @@ static hsm_status take_token(struct se05x_token *t, struct hsm_bytes bytes)
         if (bytes.len > 2 && bytes.ptr[0] == 'h' && bytes.ptr[1] == 'T' && bytes.ptr[2] > SE05X_FORMAT)
             return hsm_fail(HSM_ERR_TOKEN_VERSION, "%s was initialised by a newer version of hsm (format %u)",
                             t->where, bytes.ptr[2]);
-        return hsm_fail(HSM_ERR_TOKEN_FORMAT, "%s: object %08X is damaged or not ours; `hsmctl token init --force`",
-                        t->where, SE05X_ID_TOKEN);
+        return hsm_fail(HSM_ERR_TOKEN_FORMAT,
+                        "%s: object %08X is damaged or not ours; `hsmctl token init --force`", t->where,
+                        SE05X_ID_TOKEN);
     }
     if (d->read && d->initialised &&
         (info.state != SE05X_TOKEN_READY || memcmp(info.instance, d->info.instance, SE05X_INSTANCE_LEN) != 0))
@@ -190,9 +196,11 @@ hsm_status se05x_token_ready(struct se05x_token *t)
     return st == HSM_OK ? must_be_initialised(t) : st;
 }
 
-/* ---- records --------------------------------------------------------------------------------------------- */
+/* ---- records ---------------------------------------------------------------------------------------------
+ */
 
-static hsm_status hash_label(const struct se05x_token *t, enum hsm_class cls, const char *label, uint32_t *hash)
+static hsm_status hash_label(const struct se05x_token *t, enum hsm_class cls, const char *label,
+                             uint32_t *hash)
 {
     uint8_t in[1 + HSM_LABEL_MAX], digest[32];
     size_t len = strlen(label), digest_len;
@@ -226,8 +234,8 @@ hsm_status se05x_record_read(struct se05x_token *t, uint32_t record_id, struct s
 }
 
 /* The record of this label. HSM_ERR_NO_OBJECT without a line. */
-static hsm_status find_record(struct se05x_token *t, enum hsm_class cls, const char *label, struct se05x_record *r,
-                              uint32_t *record_id)
+static hsm_status find_record(struct se05x_token *t, enum hsm_class cls, const char *label,
+                              struct se05x_record *r, uint32_t *record_id)
 {
     uint32_t hash;
     unsigned probe;
@@ -238,7 +246,8 @@ static hsm_status find_record(struct se05x_token *t, enum hsm_class cls, const c
     for (probe = 0; probe < SE05X_PROBES_MAX; probe++) {
         *record_id = se05x_record_id(hash, probe);
         st = se05x_record_read(t, *record_id, r);
-        if (st == HSM_OK && r->state == SE05X_RECORD_LIVE && r->obj.cls == cls && strcmp(r->obj.label, label) == 0)
+        if (st == HSM_OK && r->state == SE05X_RECORD_LIVE && r->obj.cls == cls &&
+            strcmp(r->obj.label, label) == 0)
             return HSM_OK;
         if (st != HSM_OK && st != HSM_ERR_DATA)
             return st;
@@ -246,7 +255,8 @@ static hsm_status find_record(struct se05x_token *t, enum hsm_class cls, const c
     return HSM_ERR_NO_OBJECT;
 }
 
-hsm_status se05x_record_place(struct se05x_token *t, enum hsm_class cls, const char *label, uint32_t *record_id)
+hsm_status se05x_record_place(struct se05x_token *t, enum hsm_class cls, const char *label,
+                              uint32_t *record_id)
 {
     struct se05x_record r;
     bool exists = false;
@@ -261,13 +271,15 @@ hsm_status se05x_record_place(struct se05x_token *t, enum hsm_class cls, const c
         if ((st = se05x_exists(t, *record_id, &exists)) != HSM_OK || !exists)
             return st;
         st = se05x_record_read(t, *record_id, &r);
-        if (st == HSM_OK && r.state == SE05X_RECORD_LIVE && r.obj.cls == cls && strcmp(r.obj.label, label) == 0)
-            return hsm_fail(HSM_ERR_EXISTS, "'%s' exists already on %s: nothing was changed; delete it first", label,
-                            t->where);
+        if (st == HSM_OK && r.state == SE05X_RECORD_LIVE && r.obj.cls == cls &&
+            strcmp(r.obj.label, label) == 0)
+            return hsm_fail(HSM_ERR_EXISTS, "'%s' exists already on %s: nothing was changed; delete it first",
+                            label, t->where);
         if (st != HSM_OK && st != HSM_ERR_DATA)
             return st;
     }
-    return hsm_fail(HSM_ERR_TOKEN_FULL, "%s: no place for a record of '%s'; take another name", t->where, label);
+    return hsm_fail(HSM_ERR_TOKEN_FULL, "%s: no place for a record of '%s'; take another name", t->where,
+                    label);
 }
 
 static hsm_status bury_before(struct se05x_token *t, enum se05x_auth auth, uint32_t record_id)
@@ -306,7 +318,8 @@ hsm_status se05x_record_bury(struct se05x_token *t, enum se05x_auth auth, uint32
     return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "deleting a record");
 }
 
-/* ---- known objects --------------------------------------------------------------------------------------- */
+/* ---- known objects ---------------------------------------------------------------------------------------
+ */
 
 static hsm_handle make_handle(uint32_t record_id, uint32_t value_id)
 {
@@ -394,7 +407,8 @@ static struct se05x_object *place_for(struct se05x_token *t, hsm_handle handle)
     return o;
 }
 
-static void fill(struct se05x_token *t, hsm_handle handle, const struct hsm_object *from, struct se05x_object *o)
+static void fill(struct se05x_token *t, hsm_handle handle, const struct hsm_object *from,
+                 struct se05x_object *o)
 {
     struct hsm_pubkey pub;
 
@@ -405,7 +419,8 @@ static void fill(struct se05x_token *t, hsm_handle handle, const struct hsm_obje
     o->usage = from->usage;
     o->value_len = from->value_len;
     memcpy(o->label, from->label, sizeof(o->label));
-    if (from->cls != HSM_CLASS_KEY || hsm_pubkey_parse((struct hsm_bytes){ from->spki, from->spki_len }, &pub) != HSM_OK)
+    if (from->cls != HSM_CLASS_KEY ||
+        hsm_pubkey_parse((struct hsm_bytes){ from->spki, from->spki_len }, &pub) != HSM_OK)
         return;
     if (pub.n.len <= sizeof(o->modulus)) {
         o->modulus_len = pub.n.len;
@@ -458,7 +473,8 @@ static hsm_status complete(struct se05x_token *t, struct se05x_record *r)
     return st;
 }
 
-/* ---- objects of others ----------------------------------------------------------------------------------- */
+/* ---- objects of others -----------------------------------------------------------------------------------
+ */
 
 static hsm_status foreign_key(struct se05x_token *t, uint32_t id, struct hsm_object *o)
 {
@@ -493,7 +509,8 @@ static hsm_status foreign_certificate(struct se05x_token *t, uint32_t id, struct
     if ((der = malloc(len)) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory listing %s", t->where);
     if ((st = se05x_file_read(t, SE05X_ANYBODY, id, len, der)) == HSM_ERR_DENIED ||
-        (st == HSM_OK && hsm_certificate_id(t->libctx, (struct hsm_bytes){ der, len }, &o->kind, ignored) != HSM_OK))
+        (st == HSM_OK &&
+         hsm_certificate_id(t->libctx, (struct hsm_bytes){ der, len }, &o->kind, ignored) != HSM_OK))
         st = HSM_ERR_NO_OBJECT;
     free(der);
     o->cls = HSM_CLASS_CERT;
@@ -525,8 +542,8 @@ static hsm_status foreign_kind(struct se05x_token *t, uint32_t id, uint8_t type,
     return HSM_OK;
 }
 
-/* HSM_ERR_NO_OBJECT without a line: not there, or nothing for us. */
-static hsm_status foreign_object(struct se05x_token *t, uint32_t id, struct hsm_object *o)
+/* HSM_ERR_NO_OBJECT without a line: not there, nothing for us, or not of the class that is wanted. */
+static hsm_status foreign_object(struct se05x_token *t, uint32_t id, enum hsm_class cls, struct hsm_object *o)
 {
     uint8_t type = 0;
     uint16_t sw;
@@ -534,9 +551,12 @@ static hsm_status foreign_object(struct se05x_token *t, uint32_t id, struct hsm_
     hsm_status st;
 
     memset(o, 0, sizeof(*o));
+    if (cls == HSM_CLASS_DATA || cls == HSM_CLASS_COUNTER)
+        return HSM_ERR_NO_OBJECT;
     if ((st = se05x_read_type(t, id, &type, &sw)) != HSM_OK)
         return st;
-    if (sw != SE05X_SW_OK)
+    if (sw != SE05X_SW_OK || (cls == HSM_CLASS_KEY && type == SE05X_TYPE_BINARY) ||
+        (cls == HSM_CLASS_CERT && type != SE05X_TYPE_BINARY))
         return HSM_ERR_NO_OBJECT;
     o->handle = make_handle(0, id);
     o->origin = id >= FIRST_FACTORY ? HSM_ORIGIN_FACTORY : HSM_ORIGIN_NONE;
@@ -566,7 +586,8 @@ static bool parse_foreign(const char *label, uint32_t *id)
     return *end == '\0' && is_foreign(*id);
 }
 
-/* ---- looking --------------------------------------------------------------------------------------------- */
+/* ---- looking ---------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_all_ids(struct se05x_token *t, uint32_t **ids, size_t *count)
 {
@@ -598,13 +619,13 @@ hsm_status se05x_all_ids(struct se05x_token *t, uint32_t **ids, size_t *count)
 }
 
 /* One of our records, or one object of others, if it is something to be listed. */
-static hsm_status describe(struct se05x_token *t, uint32_t id, struct hsm_object *o)
+static hsm_status describe(struct se05x_token *t, uint32_t id, enum hsm_class cls, struct hsm_object *o)
 {
     struct se05x_record *r;
     hsm_status st;
 
     if (!se05x_is_record(id))
-        return is_foreign(id) ? foreign_object(t, id, o) : HSM_ERR_NO_OBJECT;
+        return is_foreign(id) ? foreign_object(t, id, cls, o) : HSM_ERR_NO_OBJECT;
     if ((r = malloc(sizeof(*r))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory listing %s", t->where);
     st = se05x_record_read(t, id, r);
@@ -620,14 +641,15 @@ static hsm_status describe(struct se05x_token *t, uint32_t id, struct hsm_object
 }
 
 /* The chip is not held while the caller looks: he may call back, and others want it, too. */
-static hsm_status list_all(struct se05x_token *t, hsm_object_fn *each, void *arg, struct hsm_object *o)
+static hsm_status list_all(struct se05x_token *t, enum hsm_class cls, hsm_object_fn *each, void *arg,
+                           struct hsm_object *o)
 {
     uint32_t *ids = NULL;
     size_t count, i;
     hsm_status st = se05x_all_ids(t, &ids, &count);
 
     for (i = 0; st == HSM_OK && i < count; i++) {
-        st = describe(t, ids[i], o);
+        st = describe(t, ids[i], cls, o);
         if (st == HSM_OK)
             st = each(arg, &t->base, o);
         else if (st == HSM_ERR_NO_OBJECT || st == HSM_ERR_DATA) /* vanished meanwhile, or not for us */
@@ -637,8 +659,8 @@ static hsm_status list_all(struct se05x_token *t, hsm_object_fn *each, void *arg
     return st;
 }
 
-static hsm_status list_label(struct se05x_token *t, enum hsm_class cls, const char *label, hsm_object_fn *each,
-                             void *arg, struct hsm_object *o)
+static hsm_status list_label(struct se05x_token *t, enum hsm_class cls, const char *label,
+                             hsm_object_fn *each, void *arg, struct hsm_object *o)
 {
     struct se05x_record *r = malloc(sizeof(*r));
     uint32_t record_id;
@@ -657,7 +679,8 @@ static hsm_status list_label(struct se05x_token *t, enum hsm_class cls, const ch
     return st == HSM_OK ? each(arg, &t->base, o) : st;
 }
 
-hsm_status se05x_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each, void *arg)
+hsm_status se05x_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each,
+                           void *arg)
 {
     struct se05x_token *t = se05x_of(tok);
     struct hsm_object *o = malloc(sizeof(*o));
@@ -668,9 +691,9 @@ hsm_status se05x_enumerate(struct hsm_token *tok, enum hsm_class cls, const char
     if (o == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory listing %s", t->where);
     if (label == NULL) {
-        st = list_all(t, each, arg, o);
+        st = list_all(t, cls, each, arg, o);
     } else if (parse_foreign(label, &id)) {
-        if ((st = foreign_object(t, id, o)) == HSM_OK)
+        if ((st = foreign_object(t, id, cls, o)) == HSM_OK)
             st = each(arg, tok, o);
         else if (st == HSM_ERR_NO_OBJECT)
             st = HSM_OK;
@@ -716,7 +739,7 @@ hsm_status se05x_lookup(struct se05x_token *t, hsm_handle handle, const struct s
         return no_such(t, HSM_ERR_NO_OBJECT);
     if ((o = malloc(sizeof(*o))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory");
-    st = describe(t, record_id == 0 ? id : record_id, o);
+    st = describe(t, record_id == 0 ? id : record_id, HSM_CLASS_ANY, o);
     if (st == HSM_OK && (*obj = known(t, handle)) == NULL) /* the record refers to another value by now */
         st = HSM_ERR_NO_OBJECT;
     free(o);

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- open and close ------------------------------------------------------------------------------------------- */
+/* ---- open and close
+ * ------------------------------------------------------------------------------------------- */
 
 static hsm_status check_params(const struct hsm_open_args *args)
 {
@@ -15,7 +16,8 @@ static hsm_status check_params(const struct hsm_open_args *args)
     size_t i, len;
 
     if (args->spec->location[0] == '\0')
-        return hsm_fail(HSM_ERR_CONFIG, "token '%s': 'se05x:' needs a bus, e.g. se05x:/dev/i2c-3", args->name);
+        return hsm_fail(HSM_ERR_CONFIG, "token '%s': 'se05x:' needs a bus, e.g. se05x:/dev/i2c-3",
+                        args->name);
     for (; *at != '\0'; at = *end == '\0' ? end : end + 1) {
         end = at + strcspn(at, "&");
         len = strcspn(at, "=&");
@@ -24,7 +26,8 @@ static hsm_status check_params(const struct hsm_open_args *args)
                 break;
         if (i == sizeof(known) / sizeof(known[0]))
             return hsm_fail(HSM_ERR_CONFIG,
-                            "token '%s': unknown parameter '%.*s'; known: addr, ena-gpio, timeout, scp03, scp03-part, auth",
+                            "token '%s': unknown parameter '%.*s'; known: addr, ena-gpio, timeout, scp03, "
+                            "scp03-part, auth",
                             args->name, (int)(end - at), at);
     }
     return HSM_OK;
@@ -89,7 +92,8 @@ static void se05x_abandon(struct hsm_token *tok)
     t->link = NULL;
 }
 
-/* ---- facts ---------------------------------------------------------------------------------------------------- */
+/* ---- facts
+ * ---------------------------------------------------------------------------------------------------- */
 
 hsm_status se05x_read_unique_id(struct se05x_token *t)
 {
@@ -116,7 +120,8 @@ const char *se05x_model(const struct se05x_token *t, char out[64])
         family = "SE050F";
     else if (caps->version[0] >= 4)
         family = caps->has_rsa ? "SE051" : "SE050E";
-    (void)snprintf(out, 64, "%s applet %u.%u.%u", family, caps->version[0], caps->version[1], caps->version[2]);
+    (void)snprintf(out, 64, "%s applet %u.%u.%u", family, caps->version[0], caps->version[1],
+                   caps->version[2]);
     return out;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private keys that come from outside. They cross the bus: in clear unless a session or PlatformSCP03 is in force. */
+/* Private keys that come from outside. They cross the bus: in clear unless a session or PlatformSCP03 is in
+ * force. */
 #include "token.h"
 
 #include <stdlib.h>
@@ -17,11 +18,13 @@ static hsm_status taken(const struct se05x_token *t, hsm_status st, uint16_t sw)
     if (st != HSM_OK || sw == SE05X_SW_OK)
         return st;
     if (sw == SE05X_SW_DATA || sw == SE05X_SW_CONDITIONS)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "%s: the chip does not take this private key (status %04x)", t->where, sw);
+        return hsm_fail(HSM_ERR_KEY_TYPE, "%s: the chip does not take this private key (status %04x)",
+                        t->where, sw);
     return se05x_refused(t, sw, "the import of a private key");
 }
 
-/* ---- elliptic curves ------------------------------------------------------------------------------------- */
+/* ---- elliptic curves -------------------------------------------------------------------------------------
+ */
 
 /* RFC 7748 section 5: what every implementation does to a scalar before it is used. */
 static void clamp(enum hsm_key_type type, uint8_t *k)
@@ -52,8 +55,8 @@ static struct hsm_bytes chip_scalar(const struct pkcs8_private *priv, struct scr
     return (struct hsm_bytes){ s->scalar, len };
 }
 
-static hsm_status import_ec(struct se05x_token *t, const struct se05x_creation *c, const struct pkcs8_private *priv,
-                            struct hsm_bytes point, struct scratch *s)
+static hsm_status import_ec(struct se05x_token *t, const struct se05x_creation *c,
+                            const struct pkcs8_private *priv, struct hsm_bytes point, struct scratch *s)
 {
     uint8_t turned[HSM_POINT_MAX];
     struct hsm_bytes scalar = chip_scalar(priv, s);
@@ -76,7 +79,8 @@ static hsm_status import_ec(struct se05x_token *t, const struct se05x_creation *
     return taken(t, st, sw);
 }
 
-/* ---- RSA: one component per command, usable when all are there --------------------------------------------- */
+/* ---- RSA: one component per command, usable when all are there
+ * --------------------------------------------- */
 
 struct component {
     enum se05x_rsa_tag tag;
@@ -84,8 +88,8 @@ struct component {
 };
 
 static const struct component crt_components[] = {
-    { SE05X_RSA_TAG_P, RSA_P },   { SE05X_RSA_TAG_Q, RSA_Q },       { SE05X_RSA_TAG_DP, RSA_DP },
-    { SE05X_RSA_TAG_DQ, RSA_DQ }, { SE05X_RSA_TAG_QINV, RSA_QI },   { SE05X_RSA_TAG_E, RSA_E },
+    { SE05X_RSA_TAG_P, RSA_P },   { SE05X_RSA_TAG_Q, RSA_Q },          { SE05X_RSA_TAG_DP, RSA_DP },
+    { SE05X_RSA_TAG_DQ, RSA_DQ }, { SE05X_RSA_TAG_QINV, RSA_QI },      { SE05X_RSA_TAG_E, RSA_E },
     { SE05X_RSA_TAG_N, RSA_N },   { SE05X_RSA_TAG_NONE, RSA_NUMBERS },
 };
 static const struct component plain_components[] = {
@@ -96,7 +100,8 @@ static const struct component plain_components[] = {
 };
 
 /* Fixed lengths: a CRT number may begin with a zero byte. All but the exponent have an even one. */
-static struct hsm_bytes component_value(const struct pkcs8_private *priv, const struct component *c, struct scratch *s)
+static struct hsm_bytes component_value(const struct pkcs8_private *priv, const struct component *c,
+                                        struct scratch *s)
 {
     struct hsm_bytes value = priv->rsa[c->number];
     size_t modulus = (priv->kind.bits + 7) / 8, len = modulus / 2;
@@ -115,7 +120,8 @@ static struct hsm_bytes component_value(const struct pkcs8_private *priv, const 
 }
 
 static hsm_status import_component(struct se05x_token *t, const struct se05x_write *w, bool first, bool crt,
-                                   const struct pkcs8_private *priv, const struct component *c, struct scratch *s)
+                                   const struct pkcs8_private *priv, const struct component *c,
+                                   struct scratch *s)
 {
     unsigned tries = 0;
     bool exists = false;
@@ -123,8 +129,8 @@ static hsm_status import_component(struct se05x_token *t, const struct se05x_wri
     hsm_status st;
 
     do {
-        st = se05x_write_rsa(t, w, first ? SE05X_PART_PAIR : SE05X_PART_NONE, crt, first ? (uint16_t)priv->kind.bits : 0,
-                             c->tag, component_value(priv, c, s), &sw);
+        st = se05x_write_rsa(t, w, first ? SE05X_PART_PAIR : SE05X_PART_NONE, crt,
+                             first ? (uint16_t)priv->kind.bits : 0, c->tag, component_value(priv, c, s), &sw);
         if (!first || !se05x_unsure(t, st, w->id, &exists))
             break;
         if (exists)
@@ -133,8 +139,8 @@ static hsm_status import_component(struct se05x_token *t, const struct se05x_wri
     return taken(t, st, sw);
 }
 
-static hsm_status import_rsa(struct se05x_token *t, const struct se05x_creation *c, const struct pkcs8_private *priv,
-                             struct scratch *s)
+static hsm_status import_rsa(struct se05x_token *t, const struct se05x_creation *c,
+                             const struct pkcs8_private *priv, struct scratch *s)
 {
     bool crt = t->caps.has_rsa_crt;
     const struct component *at = crt ? crt_components : plain_components;
@@ -160,9 +166,11 @@ static hsm_status import_rsa(struct se05x_token *t, const struct se05x_creation 
     return st;
 }
 
-/* ---- the call -------------------------------------------------------------------------------------------- */
+/* ---- the call --------------------------------------------------------------------------------------------
+ */
 
-static hsm_status import_value(struct se05x_token *t, const struct se05x_creation *c, const struct pkcs8_private *priv)
+static hsm_status import_value(struct se05x_token *t, const struct se05x_creation *c,
+                               const struct pkcs8_private *priv)
 {
     const struct hsm_object *o = &c->record.obj;
     struct scratch *s = hsm_secret_alloc(sizeof(*s));
@@ -177,17 +185,18 @@ static hsm_status import_value(struct se05x_token *t, const struct se05x_creatio
     return st;
 }
 
-static hsm_status may_import(struct se05x_token *t, const struct hsm_object_spec *spec, const struct hsm_key_kind *kind)
+static hsm_status may_import(struct se05x_token *t, const struct hsm_object_spec *spec,
+                             const struct hsm_key_kind *kind)
 {
     unsigned possible = hsm_kind_usages(kind);
     char name[32], usage[96];
 
     if ((spec->usage & ~possible) != 0)
-        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s", hsm_kind_format(kind, name),
-                        hsm_usage_format(possible, usage));
+        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s",
+                        hsm_kind_format(kind, name), hsm_usage_format(possible, usage));
     if (spec->extractable)
-        return hsm_fail(HSM_ERR_UNSUPPORTED, "%s: private keys never leave the chip: import it without --extractable",
-                        t->where);
+        return hsm_fail(HSM_ERR_UNSUPPORTED,
+                        "%s: private keys never leave the chip: import it without --extractable", t->where);
     return se05x_kind_check(t, kind);
 }
 
@@ -207,7 +216,8 @@ hsm_status se05x_import(struct hsm_token *tok, const struct hsm_object_spec *spe
         return st;
     if ((c = malloc(sizeof(*c))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for '%s'", spec->label);
-    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &priv.kind, false, c)) == HSM_OK) {
+    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_IMPORTED, &priv.kind, false, c)) ==
+        HSM_OK) {
         memcpy(c->record.obj.spki, bytes, spki.len);
         c->record.obj.spki_len = spki.len;
         if ((st = se05x_describe_key(t, spec, &c->record)) == HSM_OK)

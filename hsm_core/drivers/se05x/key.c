@@ -24,7 +24,8 @@ static bool is_rsa(const struct hsm_key_kind *kind)
     return kind->type == HSM_KEY_RSA || kind->type == HSM_KEY_RSA_PSS;
 }
 
-/* ---- which kinds ----------------------------------------------------------------------------------------- */
+/* ---- which kinds -----------------------------------------------------------------------------------------
+ */
 
 static bool chip_has(const struct se05x_caps *caps, const struct hsm_key_kind *kind)
 {
@@ -49,17 +50,20 @@ hsm_status se05x_kind_check(const struct se05x_token *t, const struct hsm_key_ki
     char name[32];
 
     if (!chip_has(&t->caps, kind))
-        return hsm_fail(HSM_ERR_KEY_TYPE, "%s: this chip (applet %u.%u.%u) cannot have keys of type %s", t->where,
-                        t->caps.version[0], t->caps.version[1], t->caps.version[2], hsm_kind_format(kind, name));
+        return hsm_fail(HSM_ERR_KEY_TYPE, "%s: this chip (applet %u.%u.%u) cannot have keys of type %s",
+                        t->where, t->caps.version[0], t->caps.version[1], t->caps.version[2],
+                        hsm_kind_format(kind, name));
     if (is_rsa(kind) && kind->bits != 2048 && kind->bits != 3072 && kind->bits != 4096)
         return hsm_fail(HSM_ERR_KEY_TYPE, "%s: RSA with %u bits: the chip takes 2048, 3072 or 4096", t->where,
                         kind->bits);
     return HSM_OK;
 }
 
-/* ---- curves ---------------------------------------------------------------------------------------------- */
+/* ---- curves ----------------------------------------------------------------------------------------------
+ */
 
-static hsm_status set_param(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param, struct hsm_bytes value)
+static hsm_status set_param(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param,
+                            struct hsm_bytes value)
 {
     uint16_t sw;
     hsm_status st = se05x_curve_set_param(t, curve, param, value, &sw);
@@ -67,8 +71,8 @@ static hsm_status set_param(struct se05x_token *t, uint8_t curve, enum se05x_cur
     return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "a curve parameter");
 }
 
-static hsm_status set_number(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param, const BIGNUM *value,
-                             size_t len)
+static hsm_status set_number(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param,
+                             const BIGNUM *value, size_t len)
 {
     uint8_t bytes[HSM_POINT_MAX];
 
@@ -115,7 +119,8 @@ static hsm_status make_curve(struct se05x_token *t, const struct hsm_curve_info 
     if (st == HSM_OK && sw != SE05X_SW_OK)
         st = se05x_refused(t, sw, "the creation of a curve");
     if (st == HSM_OK && (st = set_params(t, curve, group, (info->bits + 7) / 8)) != HSM_OK) {
-        hsm_status deleted = se05x_curve_delete(t, curve, &sw); /* a curve without parameters would look complete */
+        hsm_status deleted =
+            se05x_curve_delete(t, curve, &sw); /* a curve without parameters would look complete */
 
         (void)deleted;
     }
@@ -141,7 +146,8 @@ hsm_status se05x_curve_ensure(struct se05x_token *t, const struct hsm_key_kind *
     return set[curve - 1] ? HSM_OK : make_curve(t, info, curve);
 }
 
-/* ---- public keys ----------------------------------------------------------------------------------------- */
+/* ---- public keys -----------------------------------------------------------------------------------------
+ */
 
 static struct hsm_bytes without_zeros(const struct hsm_buf *b)
 {
@@ -201,11 +207,13 @@ hsm_status se05x_key_spki(struct se05x_token *t, uint32_t id, const struct hsm_k
         pub.point.ptr = turned;
     }
     if (out.len != expect)
-        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: a public key of %zu bytes, not of %zu", t->where, out.len, expect);
+        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: a public key of %zu bytes, not of %zu", t->where, out.len,
+                        expect);
     return hsm_pubkey_encode(&pub, spki);
 }
 
-hsm_status se05x_describe_key(struct se05x_token *t, const struct hsm_object_spec *spec, struct se05x_record *r)
+hsm_status se05x_describe_key(struct se05x_token *t, const struct hsm_object_spec *spec,
+                              struct se05x_record *r)
 {
     struct hsm_object *o = &r->obj;
     struct hsm_pubkey pub;
@@ -221,7 +229,8 @@ hsm_status se05x_describe_key(struct se05x_token *t, const struct hsm_object_spe
     return hsm_spki_id(t->libctx, (struct hsm_bytes){ o->spki, o->spki_len }, o->id);
 }
 
-/* ---- generation ------------------------------------------------------------------------------------------ */
+/* ---- generation ------------------------------------------------------------------------------------------
+ */
 
 static hsm_status generate_once(struct se05x_token *t, const struct se05x_creation *c, uint16_t *sw)
 {
@@ -264,11 +273,11 @@ static hsm_status may_create(struct se05x_token *t, const struct hsm_object_spec
     char kind[32], usage[96];
 
     if ((spec->usage & ~possible) != 0)
-        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s", hsm_kind_format(&spec->kind, kind),
-                        hsm_usage_format(possible, usage));
+        return hsm_fail(HSM_ERR_USAGE, "a key of type %s can only be used for %s",
+                        hsm_kind_format(&spec->kind, kind), hsm_usage_format(possible, usage));
     if (spec->extractable)
-        return hsm_fail(HSM_ERR_UNSUPPORTED, "%s: private keys never leave the chip: make it without --extractable",
-                        t->where);
+        return hsm_fail(HSM_ERR_UNSUPPORTED,
+                        "%s: private keys never leave the chip: make it without --extractable", t->where);
     return se05x_kind_check(t, &spec->kind);
 }
 
@@ -283,7 +292,8 @@ hsm_status se05x_generate(struct hsm_token *tok, const struct hsm_object_spec *s
         return st;
     if ((c = malloc(sizeof(*c))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for '%s'", spec->label);
-    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_GENERATED, &spec->kind, false, c)) != HSM_OK)
+    if ((st = se05x_creation_begin(t, spec, HSM_CLASS_KEY, HSM_ORIGIN_GENERATED, &spec->kind, false, c)) !=
+        HSM_OK)
         goto out;
     spki = (struct hsm_buf){ c->record.obj.spki, sizeof(c->record.obj.spki), 0 };
     if ((st = generate_value(t, c)) == HSM_OK) {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Carries out on the bus what codec/t1_link.c decides. The chip says "not ready" by not acknowledging its
- * address, so waiting is polling: the time that a kind of command takes is learned, the first poll comes
- * shortly before that, and then short steps follow. So the bus stays quiet for its other devices while the
- * chip computes.
+ * address, so waiting is polling; pace.c says when. Between processes, share.c holds the lock and what the
+ * next one must know.
  */
 #include "link.h"
 
@@ -11,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <openssl/crypto.h>
 
+#include "pace.h"
 #include "share.h"
 #include "t1_link.h"
 
@@ -23,39 +22,27 @@ enum {
     TIMEOUT_MS_DEFAULT = 3000,
     TIMEOUT_MS_MIN = 100,
     TIMEOUT_MS_MAX = 600000,
-    BWT_US = 1000000,  /* block waiting time; every ATR seen says 1000 ms */
-    STEP_MIN_US = 300, /* between polls near the expected end */
-    STEP_MAX_US = 2000,
-    STEP_LATE_US = 10000, /* polled faster than this for long, one part hung (se05x.md 1.7) */
-    WRITE_STEP_US = 200,  /* between attempts to write while the chip is busy */
-    ASK_AFTER_US =
-        250000, /* beyond four times the expected time the answer is taken for lost, and asked for */
-    LEARNED_MAX_US = 20000000,
-    GENERATE_DEADLINE_US = 120000000,
-    RESET_MS = 1500 /* a reset must be answered within */
+    GUARD_US = 100,      /* SEGT of the ATR: from a block of the chip to one of ours */
+    WRITE_STEP_US = 200, /* between attempts to write while the chip is busy */
+    WRITE_STEP_MAX_US = 10000,
+    READ_REST_TRIES = 4,
+    RESYNCH_MS_MIN = 1500, /* a chip at work speaks once in a block waiting time, of 1000 ms */
+    GOODBYE_MS = 100
 };
 
-/* What a kind of command takes before anything was learned; from se05x.md section 7, less where it is a
- * guess. */
-static const uint32_t first_guess_us[SE05X_TIME_COUNT] = {
-    [SE05X_TIME_SHORT] = 1000,        [SE05X_TIME_WRITE] = 3000,      [SE05X_TIME_EC_SMALL] = 30000,
-    [SE05X_TIME_EC_LARGE] = 60000,    [SE05X_TIME_ED25519] = 100000,  [SE05X_TIME_X25519] = 40000,
-    [SE05X_TIME_EC_GENERATE] = 40000, [SE05X_TIME_RSA2048] = 60000,   [SE05X_TIME_RSA3072] = 120000,
-    [SE05X_TIME_RSA4096] = 200000,    [SE05X_TIME_RSA_PUBLIC] = 5000, [SE05X_TIME_RSA_GENERATE] = 1000000,
-    [SE05X_TIME_SYMMETRIC] = 2000,
-};
-
-const char *const se05x_link_params[] = { "addr", "ena-gpio", "timeout", "lock-dir", NULL };
+const char *const se05x_link_params[] = { "addr", "ena-gpio", "timeout", "lock-dir", "end-session", NULL };
 
 struct se05x_link {
     struct hsm_transport *bus;
     struct share share;
     struct t1_link t1;
     unsigned timeout_ms;
-    unsigned depth; /* nested se05x_link_lock() */
-    bool broken;    /* needs se05x_link_recover() */
-    bool gone;      /* the bus is no more */
+    unsigned depth;   /* nested se05x_link_lock() */
+    bool broken;      /* needs se05x_link_recover() */
+    bool gone;        /* the bus is no more */
+    bool end_session; /* tell the chip on closing that it may sleep */
     uint64_t instance;
+    uint64_t heard_us; /* when the chip's last block ended */
     struct se05x_link_stats stats;
     uint8_t atr[64];
     size_t atr_len;
@@ -76,8 +63,7 @@ static void sleep_until(struct se05x_link *link, uint64_t when_us)
     link->bus->ops->sleep_until_us(link->bus, when_us);
 }
 
-/* ---- one message -----------------------------------------------------------------------------------------
- */
+/* ---- one block each way --------------------------------------------------------------------------------- */
 
 static enum bus_result count(struct se05x_link *link, enum bus_result result)
 {
@@ -98,6 +84,12 @@ static enum bus_result read_once(struct se05x_link *link, uint8_t *ptr, size_t l
     return result;
 }
 
+/* Lost arbitration ends a message in the middle; any other disturbance may have come behind its end. */
+static bool may_have_arrived(const struct se05x_link *link, enum bus_result result)
+{
+    return result == BUS_DISTURBED && link->bus->error != EAGAIN && link->t1.last == T1_LAST_I;
+}
+
 /* A block goes out in one message. A busy chip refuses it; then it is tried again until @p until_us. */
 static enum t1_event write_block(struct se05x_link *link, uint64_t until_us)
 {
@@ -105,6 +97,7 @@ static enum t1_event write_block(struct se05x_link *link, uint64_t until_us)
     uint64_t step = WRITE_STEP_US;
     enum bus_result result;
 
+    sleep_until(link, link->heard_us + GUARD_US);
     for (;;) {
         result = count(link, bus_write(link->bus, block));
         link->stats.writes++;
@@ -114,65 +107,49 @@ static enum t1_event write_block(struct se05x_link *link, uint64_t until_us)
         }
         if (result == BUS_GONE || now_us(link) >= until_us)
             return T1_EV_WRITE_FAILED;
+        if (may_have_arrived(link, result))
+            return T1_EV_WRITE_DOUBTFUL;
         sleep_until(link, now_us(link) + step);
-        step = step * 3 / 2 < STEP_LATE_US ? step * 3 / 2 : STEP_LATE_US;
+        step = step * 3 / 2 < WRITE_STEP_MAX_US ? step * 3 / 2 : WRITE_STEP_MAX_US;
     }
 }
 
-/* How one wait is polled. */
+/* One wait for a block. */
 struct wait {
+    struct pace pace;
     uint64_t sent_us;
-    uint64_t until_us;
-    uint64_t expected_us; /* after sent_us; 0: at once */
-    unsigned polls;       /* that were refused */
-    uint64_t answered_us; /* out: when the successful poll began */
+    unsigned refused; /* out: polls */
+    uint64_t took_us; /* out: from sent_us to the poll that was not refused */
 };
-
-static uint64_t poll_step(const struct wait *w)
-{
-    uint64_t step = w->expected_us * 3 / 100;
-
-    if (step < STEP_MIN_US)
-        return STEP_MIN_US;
-    return step < STEP_MAX_US ? step : STEP_MAX_US;
-}
 
 /* Poll until the first bytes of a block come. */
 static enum bus_result poll_for(struct se05x_link *link, struct wait *w, uint8_t *ptr, size_t len)
 {
-    uint64_t step = poll_step(w), late = w->sent_us + 2 * w->expected_us + 2000;
+    uint64_t at = w->pace.first_us;
     enum bus_result result;
 
-    if (w->expected_us > step)
-        sleep_until(link,
-                    w->sent_us + w->expected_us - (w->expected_us / 16 > step ? w->expected_us / 16 : step));
-    for (;;) {
-        w->answered_us = now_us(link);
+    for (;; at = pace_next(&w->pace, w->took_us), w->refused++) {
+        sleep_until(link, w->sent_us + at);
+        w->took_us = now_us(link) - w->sent_us;
         result = read_once(link, ptr, len);
-        if (result == BUS_OK || result == BUS_GONE || w->answered_us >= w->until_us)
+        if (result == BUS_OK || result == BUS_GONE || w->took_us >= w->pace.longest_us)
             return result;
-        w->polls++;
-        if (w->answered_us > late)
-            step = step * 5 / 4 < STEP_LATE_US ? step * 5 / 4 : STEP_LATE_US;
-        sleep_until(link, w->answered_us + step);
     }
 }
 
 static bool read_rest(struct se05x_link *link, size_t have, size_t want)
 {
-    unsigned attempt;
+    unsigned i;
 
-    for (attempt = 0; attempt < 3; attempt++) {
+    for (i = 0; i < READ_REST_TRIES && !link->gone; i++) {
         if (read_once(link, link->t1.in + have, want - have) == BUS_OK)
             return true;
-        if (link->gone)
-            return false;
-        sleep_until(link, now_us(link) + STEP_MIN_US);
+        sleep_until(link, now_us(link) + WRITE_STEP_US);
     }
     return false;
 }
 
-/* Bytes before NAD are leftovers of a read that was cut short. */
+/* Bytes before NAD are leftovers of a read that was cut short. @return bytes from NAD on; 0: there is none */
 static size_t align(uint8_t *ptr, size_t len)
 {
     const uint8_t *nad = memchr(ptr, T1_NAD_CHIP, len);
@@ -184,22 +161,23 @@ static size_t align(uint8_t *ptr, size_t len)
     return len;
 }
 
+/* Read what is left, so that the next block is found at its beginning. */
 static enum t1_event garbled(struct se05x_link *link)
 {
     uint8_t rest[T1_FRAME_MAX];
 
-    (void)read_once(link, rest, sizeof(rest)); /* so that the next block starts at its beginning */
+    (void)read_once(link, rest, sizeof(rest));
+    OPENSSL_cleanse(rest, sizeof(rest));
     return T1_EV_GARBLED;
 }
 
-/* @param likely  bytes of the block if its length is foreseen, else 0 */
+/* Too many bytes read do no harm: what lies behind a block is filler. */
 static enum t1_event read_block(struct se05x_link *link, struct wait *w, size_t likely)
 {
     uint8_t *in = link->t1.in;
-    size_t have = likely >= T1_OVERHEAD && likely <= T1_FRAME_MAX ? likely : T1_HEADER, want;
-    enum bus_result result = poll_for(link, w, in, have);
+    size_t have = likely, want;
 
-    if (result != BUS_OK)
+    if (poll_for(link, w, in, have) != BUS_OK)
         return T1_EV_TIMEOUT;
     if ((have = align(in, have)) == 0)
         return garbled(link);
@@ -209,95 +187,60 @@ static enum t1_event read_block(struct se05x_link *link, struct wait *w, size_t 
         have = T1_HEADER;
     }
     want = (size_t)in[2] + T1_OVERHEAD;
-    if (want > T1_FRAME_MAX)
+    if (want > T1_FRAME_MAX || (want > have && !read_rest(link, have, want)))
         return garbled(link);
-    if (want > have && !read_rest(link, have, want))
-        return T1_EV_GARBLED;
     link->t1.in_len = want;
     return T1_EV_FRAME;
 }
 
-/* ---- one exchange ----------------------------------------------------------------------------------------
- */
-
-/* The block that is awaited, if the whole answer has @p expect bytes. */
-static size_t likely_block(const struct se05x_link *link, size_t expect)
-{
-    size_t got = link->t1.answer != NULL ? link->t1.answer->len : 0, left = expect > got ? expect - got : 0;
-
-    if (expect == 0 || !link->t1.is_apdu || link->t1.sent + link->t1.piece < link->t1.command.len)
-        return link->t1.is_apdu && expect == 0 ? 0 : T1_OVERHEAD; /* an R-block, or an empty S-block */
-    return (left < T1_INF_MAX ? left : T1_INF_MAX) + T1_OVERHEAD;
-}
+/* ---- one exchange ---------------------------------------------------------------------------------------- */
 
 struct exchange {
-    enum se05x_time time;
-    size_t expect;
-    uint64_t until_us; /* of the whole */
-    bool learn;        /* this exchange can still teach how long its kind takes */
+    struct pace pace; /* of the computing */
+    struct pace_memory *learn; /* NULL: nothing to be learned, or not any more */
+    size_t expect;             /* bytes of the whole answer, 0: not known */
+    uint64_t until_us;         /* of the whole */
 };
 
-static uint32_t learned_us(struct se05x_link *link, enum se05x_time time)
+/* @return how many bytes the first read of the next block asks for */
+static size_t likely_block(const struct se05x_link *link, const struct exchange *x)
 {
-    uint32_t learned = share_state(&link->share)->time_us[time];
+    const struct t1_link *t1 = &link->t1;
+    size_t got = t1->is_apdu && t1->answer != NULL ? t1->answer->len : 0;
 
-    return learned <= LEARNED_MAX_US ? learned : 0;
+    if (!t1->is_apdu)
+        return x->expect > 0 ? x->expect + T1_OVERHEAD : T1_OVERHEAD;
+    if (!t1->answering && !t1_link_computing(t1))
+        return T1_OVERHEAD; /* an R-block */
+    if (x->expect <= got)
+        return t1->answering ? T1_OVERHEAD : T1_HEADER;
+    return (x->expect - got < T1_INF_MAX ? x->expect - got : T1_INF_MAX) + T1_OVERHEAD;
 }
 
-/* The first time, be early: a poll too many costs the bus 0.1 ms, one too late costs the caller. */
-static uint32_t expected_us(struct se05x_link *link, enum se05x_time time)
+static struct pace pace_of(struct se05x_link *link, struct exchange *x, uint64_t sent_us)
 {
-    uint32_t learned = learned_us(link, time);
+    struct pace p;
 
-    return learned > 0 ? learned : first_guess_us[time] / 4;
-}
-
-static uint32_t longest_us(struct se05x_link *link, enum se05x_time time)
-{
-    uint32_t learned = learned_us(link, time);
-
-    return learned > first_guess_us[time] ? learned : first_guess_us[time];
-}
-
-/* Refused polls say that the time lies just before the answer; none, that it may be much shorter. */
-static void learn(struct se05x_link *link, const struct exchange *x, const struct wait *w)
-{
-    uint32_t *slot = &share_state(&link->share)->time_us[x->time];
-    uint64_t took = w->answered_us - w->sent_us;
-
-    if (x->time == SE05X_TIME_RSA_GENERATE || took > LEARNED_MAX_US)
-        return;
-    if (w->polls == 0)
-        *slot = (uint32_t)(took * 3 / 4) | 1;
-    else
-        *slot = (uint32_t)((learned_us(link, x->time) == 0 ? took : (*slot + took) / 2) | 1);
-}
-
-static bool command_is_out(const struct t1_link *t1)
-{
-    return t1->is_apdu && t1->last_was_i && !t1->asked && t1->sent + t1->piece == t1->command.len;
+    if (link->t1.wtx == 0)
+        return t1_link_computing(&link->t1) && link->t1.last == T1_LAST_I ? x->pace : pace_protocol();
+    p = pace_extended(link->t1.wtx); /* no step further, but time: the chip works on */
+    if (x->until_us < sent_us + p.longest_us)
+        x->until_us = sent_us + p.longest_us;
+    x->learn = NULL;
+    return p;
 }
 
 static enum t1_event receive(struct se05x_link *link, struct exchange *x, uint64_t sent_us)
 {
-    struct wait w = { .sent_us = sent_us };
-    bool computing = command_is_out(&link->t1);
-    enum t1_event event;
+    bool computing = t1_link_computing(&link->t1) && link->t1.last == T1_LAST_I;
+    struct wait w = { .pace = pace_of(link, x, sent_us), .sent_us = sent_us };
+    enum t1_event event = read_block(link, &w, likely_block(link, x));
 
-    w.expected_us = computing ? expected_us(link, x->time) : 0;
-    w.until_us = sent_us + (computing ? 4 * (uint64_t)longest_us(link, x->time) : 0) + ASK_AFTER_US;
-    if (link->t1.wtx > 0) { /* no step before, but time: the chip works on */
-        w.until_us = sent_us + (uint64_t)link->t1.wtx * BWT_US + ASK_AFTER_US;
-        w.expected_us = STEP_LATE_US;
-        if (x->until_us < w.until_us)
-            x->until_us = w.until_us;
-        x->learn = false;
-    }
-    event = read_block(link, &w,
-                       computing || !link->t1.is_apdu || link->t1.answering ? likely_block(link, x->expect)
-                                                                            : T1_OVERHEAD);
-    if (event == T1_EV_FRAME && computing && x->learn)
-        learn(link, x, &w);
+    link->heard_us = now_us(link);
+    if (computing && event == T1_EV_FRAME && x->learn != NULL && t1_kind(link->t1.in[1]) == T1_I)
+        pace_learn(x->learn, w.took_us, w.refused > 0);
+    if (computing)
+        x->learn = NULL; /* what comes later tells of something else */
     return event;
 }
 
@@ -314,103 +257,166 @@ static enum t1_action run(struct se05x_link *link, enum t1_action action, struct
         } else {
             event = receive(link, x, sent_us);
         }
-        if (link->gone) {
-            link->t1.cause = strerror(link->bus->error);
-            return T1_FAIL;
+        if (!link->gone)
+            action = t1_link_step(&link->t1, event);
+        if (link->gone)
+            action = T1_FAIL;
+        if ((action == T1_SEND || action == T1_RECEIVE) && now_us(link) >= x->until_us) {
+            link->t1.cause = "the chip came to no end in time";
+            action = T1_FAIL;
         }
-        action = t1_link_step(&link->t1, event);
     }
+    OPENSSL_cleanse(link->t1.in, sizeof(link->t1.in));
+    OPENSSL_cleanse(link->t1.out, sizeof(link->t1.out));
+    link->t1.command = (struct hsm_bytes){ NULL, 0 };
+    link->t1.answer = NULL;
     return action;
 }
 
-static bool request(struct se05x_link *link, enum t1_s code, struct hsm_buf *answer, unsigned timeout_ms)
+static bool request(struct se05x_link *link, enum t1_s code, struct hsm_buf *answer, size_t expect,
+                    uint64_t until_us)
 {
-    struct exchange x = { .until_us = now_us(link) + (uint64_t)timeout_ms * 1000 };
+    struct exchange x = { .expect = expect, .until_us = until_us };
 
     return run(link, t1_link_request(&link->t1, code, answer), &x) == T1_DONE;
 }
 
-static void save(struct se05x_link *link)
+static void begin(struct se05x_link *link)
 {
-    struct share_state *state = share_state(&link->share);
+    struct share_state *state = &link->share.state;
+
+    state->dirty = 1;
+    state->instance = link->instance;
+    share_store(&link->share);
+}
+
+static void end(struct se05x_link *link)
+{
+    struct share_state *state = &link->share.state;
 
     state->ns = link->t1.ns;
     state->nr = link->t1.nr;
-    state->instance = link->instance;
     state->dirty = 0;
     link->broken = false;
+    share_store(&link->share);
+}
+
+static hsm_status gone(struct se05x_link *link)
+{
+    int error = link->bus->error;
+
+    if (error == EMSGSIZE || error == EOPNOTSUPP)
+        return hsm_fail(HSM_ERR_TOKEN_GONE,
+                        "%s: the adapter does not take a message of %zu bytes, and a block must go out in one: "
+                        "another adapter, or another driver for it, is needed",
+                        link->bus->name, link->t1.out_len);
+    return hsm_fail(HSM_ERR_TOKEN_GONE, "%s: the bus is gone: %s", link->bus->name, strerror(error));
 }
 
 static hsm_status failed(struct se05x_link *link)
 {
     const char *cause = link->t1.cause != NULL ? link->t1.cause : "no answer";
+    int error = link->bus->error;
 
     link->broken = true;
     if (link->gone)
-        return hsm_fail(HSM_ERR_TOKEN_GONE, "%s: the bus is gone: %s", link->bus->name, cause);
-    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s; is the chip powered and the bus free?", link->bus->name,
-                    cause, link->bus->error != 0 ? ": " : "",
-                    link->bus->error != 0 ? strerror(link->bus->error) : "");
+        return gone(link);
+    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s%s; is the chip powered and the bus free?", link->bus->name,
+                    cause, error != 0 ? " (" : "", error != 0 ? strerror(error) : "", error != 0 ? ")" : "");
+}
+
+static enum se05x_delivery delivered(const struct t1_link *t1)
+{
+    return t1->executed ? SE05X_MAYBE_EXECUTED : SE05X_NOT_EXECUTED;
 }
 
 hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, struct hsm_bytes command,
                                size_t expect, struct hsm_buf *answer, enum se05x_delivery *delivery)
 {
-    struct exchange x = { .time = time, .expect = expect, .learn = true };
+    struct pace_memory *memory = &link->share.state.time[time];
+    struct exchange x = { .pace = pace_command(time, memory), .expect = expect };
 
     *delivery = SE05X_NOT_EXECUTED;
     if (link->depth == 0)
         return hsm_fail(HSM_ERR_INTERNAL, "%s: used without its lock", link->bus->name);
     if (link->broken)
-        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the link is down", link->bus->name);
-    x.until_us =
-        now_us(link) + (uint64_t)link->timeout_ms * 1000 +
-        (time == SE05X_TIME_RSA_GENERATE ? GENERATE_DEADLINE_US : 4 * (uint64_t)longest_us(link, time));
-    share_state(&link->share)->dirty = 1;
+        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the link is out of step", link->bus->name);
+    if (time != SE05X_TIME_RSA_GENERATE)
+        x.learn = memory;
+    x.until_us = now_us(link) + (uint64_t)link->timeout_ms * 1000 + x.pace.longest_us;
+    begin(link);
     link->stats.apdus++;
     if (run(link, t1_link_apdu(&link->t1, command, answer), &x) != T1_DONE) {
-        *delivery = link->t1.executed ? SE05X_MAYBE_EXECUTED : SE05X_NOT_EXECUTED;
+        *delivery = delivered(&link->t1);
         return failed(link);
     }
-    save(link);
-    *delivery = SE05X_ANSWERED;
+    end(link);
     if (answer->len < 2) {
         link->broken = true;
         *delivery = SE05X_MAYBE_EXECUTED;
         return hsm_fail(HSM_ERR_TOKEN_IO, "%s: an answer without status word", link->bus->name);
     }
+    *delivery = link->t1.repeated ? SE05X_MAYBE_EXECUTED : SE05X_ANSWERED;
     return HSM_OK;
 }
 
-/* ---- the lock, and bringing the link up
- * -------------------------------------------------------------------- */
+/* ---- recovery -------------------------------------------------------------------------------------------- */
 
-/* A predecessor may have died in the middle of an exchange: the chip may still compute, or have an answer
- * ready. */
-static hsm_status bring_up(struct se05x_link *link)
+static bool reset_by_pin(struct se05x_link *link, uint64_t step_us)
 {
-    link->stats.resynchs++;
-    if (request(link, T1_S_RESYNCH, NULL, link->timeout_ms) || link->gone)
-        goto out;
-    link->stats.resets++;
-    if (request(link, T1_S_SOFT_RESET, NULL, RESET_MS))
-        se05x_link_set_selected(link, false);
-    else
-        return failed(link);
-out:
+    return link->bus->ops->power_cycle != NULL && link->bus->ops->power_cycle(link->bus) == HSM_OK &&
+           request(link, T1_S_SOFT_RESET, NULL, 0, now_us(link) + step_us);
+}
+
+/* Each rung has its share of the time-out; a chip that works on what a dead process asked of it asks for more
+ * time and gets it. Soft and chip reset end what runs in the applet, and every session. */
+static bool climb(struct se05x_link *link, bool hard)
+{
+    uint64_t step_us = (uint64_t)link->timeout_ms * 1000 / 3,
+             resynch_us = step_us > RESYNCH_MS_MIN * 1000 ? step_us : RESYNCH_MS_MIN * 1000;
+
+    if (!hard) {
+        link->stats.resynchs++;
+        if (request(link, T1_S_RESYNCH, NULL, 0, now_us(link) + resynch_us))
+            return true;
+    }
     if (link->gone)
+        return false;
+    link->stats.resets++;
+    se05x_link_set_selected(link, false);
+    return request(link, T1_S_SOFT_RESET, NULL, 0, now_us(link) + step_us) ||
+           (!link->gone && request(link, T1_S_CHIP_RESET, NULL, 0, now_us(link) + step_us)) ||
+           (!link->gone && reset_by_pin(link, step_us));
+}
+
+static hsm_status bring_up(struct se05x_link *link, bool hard)
+{
+    begin(link);
+    if (!climb(link, hard))
         return failed(link);
-    save(link);
+    end(link);
     return HSM_OK;
 }
+
+hsm_status se05x_link_recover(struct se05x_link *link, bool hard)
+{
+    if (link->depth == 0)
+        return hsm_fail(HSM_ERR_INTERNAL, "%s: used without its lock", link->bus->name);
+    if (link->gone)
+        return gone(link);
+    se05x_link_set_selected(link, false);
+    return bring_up(link, hard);
+}
+
+/* ---- the lock -------------------------------------------------------------------------------------------- */
 
 hsm_status se05x_link_lock(struct se05x_link *link)
 {
-    struct share_state *state;
+    const struct share_state *state = &link->share.state;
     hsm_status st;
 
     if (link->gone)
-        return failed(link);
+        return gone(link);
     if (link->depth > 0) {
         link->depth++;
         return HSM_OK;
@@ -418,10 +424,9 @@ hsm_status se05x_link_lock(struct se05x_link *link)
     if ((st = share_lock(&link->share, link->bus, link->timeout_ms)) != HSM_OK)
         return st;
     link->depth = 1;
-    state = share_state(&link->share);
     link->t1.ns = (uint8_t)state->ns;
     link->t1.nr = (uint8_t)state->nr;
-    if ((state->dirty || link->broken) && (st = bring_up(link)) != HSM_OK)
+    if ((state->dirty || link->broken) && (st = bring_up(link, false)) != HSM_OK)
         se05x_link_unlock(link);
     return st;
 }
@@ -434,63 +439,34 @@ void se05x_link_unlock(struct se05x_link *link)
 
 uint64_t se05x_link_epoch(struct se05x_link *link)
 {
-    const struct share_state *state = share_state(&link->share);
+    const struct share_state *state = &link->share.state;
 
     return state->selected ? state->epoch : 0;
 }
 
 void se05x_link_set_selected(struct se05x_link *link, bool selected)
 {
-    struct share_state *state = share_state(&link->share);
+    struct share_state *state = &link->share.state;
 
     state->selected = selected;
     state->channel_owner = 0;
     if (selected && ++state->epoch == 0)
         state->epoch = 1;
+    share_store(&link->share);
 }
 
 uint64_t se05x_link_channel_owner(struct se05x_link *link)
 {
-    return share_state(&link->share)->channel_owner;
+    return link->share.state.channel_owner;
 }
 
 void se05x_link_set_channel_owner(struct se05x_link *link, uint64_t owner)
 {
-    share_state(&link->share)->channel_owner = owner;
+    link->share.state.channel_owner = owner;
+    share_store(&link->share);
 }
 
-static bool reset_by_pin(struct se05x_link *link)
-{
-    return link->bus->ops->power_cycle != NULL && link->bus->ops->power_cycle(link->bus) == HSM_OK &&
-           request(link, T1_S_SOFT_RESET, NULL, RESET_MS);
-}
-
-hsm_status se05x_link_recover(struct se05x_link *link, bool hard)
-{
-    bool up = false;
-
-    if (link->depth == 0)
-        return hsm_fail(HSM_ERR_INTERNAL, "%s: used without its lock", link->bus->name);
-    share_state(&link->share)->dirty = 1;
-    if (!hard) {
-        link->stats.resynchs++;
-        up = request(link, T1_S_RESYNCH, NULL, link->timeout_ms);
-    }
-    if (!up && !link->gone) {
-        link->stats.resets++;
-        up = request(link, T1_S_SOFT_RESET, NULL, RESET_MS) ||
-             (!link->gone && request(link, T1_S_CHIP_RESET, NULL, RESET_MS)) ||
-             (!link->gone && reset_by_pin(link));
-    }
-    se05x_link_set_selected(link, false);
-    if (!up || link->gone)
-        return failed(link);
-    save(link);
-    return HSM_OK;
-}
-
-/* ---- life
- * -------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------ */
 
 hsm_status se05x_link_new(struct hsm_transport *t, unsigned addr, unsigned timeout_ms, const char *lock_dir,
                           struct se05x_link **out)
@@ -503,67 +479,112 @@ hsm_status se05x_link_new(struct hsm_transport *t, unsigned addr, unsigned timeo
     }
     link->bus = t;
     link->timeout_ms = timeout_ms != 0 ? timeout_ms : TIMEOUT_MS_DEFAULT;
-    link->instance = (uint64_t)getpid() << 32 ^ now_us(link);
+    link->instance = share_random();
     t1_link_init(&link->t1);
     share_open(&link->share, t, addr, lock_dir);
     *out = link;
     return HSM_OK;
 }
 
-static hsm_status number_param(const struct hsm_token_spec *spec, const char *name, unsigned long min,
+static hsm_status number_param(const struct hsm_open_args *args, const char *name, unsigned long min,
                                unsigned long max, unsigned *value)
 {
-    char text[32], *end;
+    char text[512], *end;
     unsigned long number;
 
-    if (!hsm_token_spec_param(spec, name, text, sizeof(text)))
+    if (!hsm_token_spec_param(args->spec, name, text, sizeof(text)))
         return HSM_OK;
+    errno = 0;
     number = strtoul(text, &end, 0);
-    if (end == text || *end != '\0' || number < min || number > max)
-        return hsm_fail(HSM_ERR_CONFIG, "token specification: %s=%s must be a number from %lu to %lu", name,
-                        text, min, max);
+    if (end == text || *end != '\0' || text[0] == '-' || errno != 0 || number < min || number > max)
+        return hsm_fail(HSM_ERR_CONFIG, "token '%s': %s=%.40s must be a number from %lu to %lu", args->name,
+                        name, text, min, max);
     *value = (unsigned)number;
     return HSM_OK;
 }
 
+static hsm_status yes_no_param(const struct hsm_open_args *args, const char *name, bool *value)
+{
+    char text[512];
+
+    if (!hsm_token_spec_param(args->spec, name, text, sizeof(text)))
+        return HSM_OK;
+    if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+        return hsm_fail(HSM_ERR_CONFIG, "token '%s': %s=%.40s must be yes or no", args->name, name, text);
+    *value = text[0] == 'y';
+    return HSM_OK;
+}
+
+static hsm_status open_bus(const struct hsm_open_args *args, unsigned addr, struct hsm_transport **t)
+{
+    const char *location = args->spec->location;
+    char ena[512] = "";
+
+    (void)hsm_token_spec_param(args->spec, "ena-gpio", ena, sizeof(ena));
+    if (strncmp(location, "unix:", 5) != 0)
+        return bus_open_i2c(location, addr, ena, t);
+    if (ena[0] != '\0')
+        return hsm_fail(HSM_ERR_CONFIG, "token '%s': ena-gpio= means nothing on a socket", args->name);
+    return bus_open_stream(location + 5, addr, t);
+}
+
 hsm_status se05x_link_open(const struct hsm_open_args *args, struct se05x_link **out)
 {
-    const struct hsm_token_spec *spec = args->spec;
     unsigned addr = ADDR_DEFAULT, timeout_ms = TIMEOUT_MS_DEFAULT;
-    char ena[128] = "", lock_dir[300] = "";
+    bool end_session = false;
+    char lock_dir[512] = "";
     struct hsm_transport *t;
     hsm_status st;
 
-    if ((st = number_param(spec, "addr", 0x03, 0x77, &addr)) != HSM_OK ||
-        (st = number_param(spec, "timeout", TIMEOUT_MS_MIN, TIMEOUT_MS_MAX, &timeout_ms)) != HSM_OK)
+    if ((st = number_param(args, "addr", 0x08, 0x77, &addr)) != HSM_OK ||
+        (st = number_param(args, "timeout", TIMEOUT_MS_MIN, TIMEOUT_MS_MAX, &timeout_ms)) != HSM_OK ||
+        (st = yes_no_param(args, "end-session", &end_session)) != HSM_OK)
         return st;
-    (void)hsm_token_spec_param(spec, "ena-gpio", ena, sizeof(ena));
-    (void)hsm_token_spec_param(spec, "lock-dir", lock_dir, sizeof(lock_dir));
-    if (strncmp(spec->location, "unix:", 5) == 0)
-        st = bus_open_stream(spec->location + 5, addr, &t);
-    else
-        st = bus_open_i2c(spec->location, addr, ena, &t);
-    return st != HSM_OK ? st : se05x_link_new(t, addr, timeout_ms, lock_dir, out);
+    (void)hsm_token_spec_param(args->spec, "lock-dir", lock_dir, sizeof(lock_dir));
+    if ((st = open_bus(args, addr, &t)) == HSM_OK &&
+        (st = se05x_link_new(t, addr, timeout_ms, lock_dir, out)) == HSM_OK)
+        (*out)->end_session = end_session;
+    return st;
+}
+
+/* Only if nobody else has used the chip since: it would lose its place. Nobody waits for that. */
+static void say_goodbye(struct se05x_link *link)
+{
+    const struct share_state *state = &link->share.state;
+
+    if (link->gone || link->depth > 0 || share_lock(&link->share, link->bus, GOODBYE_MS) != HSM_OK)
+        return;
+    if (state->instance == link->instance && !state->dirty) {
+        se05x_link_set_selected(link, false); /* whether the applet stays selected is not known */
+        begin(link);
+        (void)request(link, T1_S_END_SESSION, NULL, 0, now_us(link) + GOODBYE_MS * 1000); /* stays dirty: RESYNCH is due */
+    }
+    share_unlock(&link->share);
+}
+
+static void release(struct se05x_link *link)
+{
+    share_close(&link->share);
+    OPENSSL_cleanse(&link->t1, sizeof(link->t1));
+    free(link);
 }
 
 void se05x_link_close(struct se05x_link *link)
 {
     if (link == NULL)
         return;
-    share_close(&link->share);
+    if (link->end_session)
+        say_goodbye(link);
     link->bus->ops->close(link->bus);
-    OPENSSL_cleanse(&link->t1, sizeof(link->t1));
-    free(link);
+    release(link);
 }
 
 void se05x_link_abandon(struct se05x_link *link)
 {
     if (link == NULL)
         return;
-    share_close(&link->share);
     link->bus->ops->abandon(link->bus);
-    OPENSSL_cleanse(&link->t1, sizeof(link->t1));
-    free(link);
+    release(link);
 }
 
 void se05x_link_get_stats(const struct se05x_link *link, struct se05x_link_stats *stats)
@@ -576,24 +597,33 @@ const char *se05x_link_name(const struct se05x_link *link)
     return link->bus->name;
 }
 
+/* ---- the ATR --------------------------------------------------------------------------------------------- */
+
+static hsm_status read_atr(struct se05x_link *link)
+{
+    enum { ATR_USUAL = 35 };
+    struct hsm_buf own = { link->atr, sizeof(link->atr), 0 };
+
+    begin(link);
+    if (!request(link, T1_S_GET_ATR, &own, ATR_USUAL, now_us(link) + (uint64_t)link->timeout_ms * 1000))
+        return failed(link);
+    end(link);
+    link->atr_len = own.len;
+    return HSM_OK;
+}
+
 hsm_status se05x_link_atr(struct se05x_link *link, struct hsm_buf *atr)
 {
-    struct hsm_buf own = { link->atr, sizeof(link->atr), 0 };
-    hsm_status st;
+    hsm_status st = HSM_OK;
 
     if (link->atr_len == 0) {
         if ((st = se05x_link_lock(link)) != HSM_OK)
             return st;
-        share_state(&link->share)->dirty = 1;
-        st = request(link, T1_S_GET_ATR, &own, link->timeout_ms) ? HSM_OK : failed(link);
-        if (st == HSM_OK) {
-            save(link);
-            link->atr_len = own.len;
-        }
+        st = read_atr(link);
         se05x_link_unlock(link);
-        if (st != HSM_OK)
-            return st;
     }
+    if (st != HSM_OK)
+        return st;
     if (atr->cap < link->atr_len)
         return hsm_fail(HSM_ERR_BUFFER, "the ATR has %zu bytes", link->atr_len);
     memcpy(atr->ptr, link->atr, link->atr_len);

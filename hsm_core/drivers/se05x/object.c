@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- storing --------------------------------------------------------------------------------------------- */
+/* ---- storing ---------------------------------------------------------------------------------------------
+ */
 
 static hsm_status put_piece(struct se05x_token *t, const struct se05x_write *w, size_t at, size_t total,
                             struct hsm_bytes piece)
@@ -65,14 +66,14 @@ hsm_status se05x_put(struct hsm_token *tok, const struct hsm_object_spec *spec, 
     hsm_status st;
 
     if (value.len == 0 || value.len > SE05X_FILE_MAX)
-        return hsm_fail(HSM_ERR_DATA_LEN, "'%s': a file on this chip has 1 to %d bytes, this one %zu", spec->label,
-                        SE05X_FILE_MAX, value.len);
+        return hsm_fail(HSM_ERR_DATA_LEN, "'%s': a file on this chip has 1 to %d bytes, this one %zu",
+                        spec->label, SE05X_FILE_MAX, value.len);
     if (spec->cls == HSM_CLASS_CERT && (st = describe_certificate(t, value, &probe)) != HSM_OK)
         return st;
     if ((c = malloc(sizeof(*c))) == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "out of memory for '%s'", spec->label);
-    if ((st = se05x_creation_begin(t, spec, spec->cls, HSM_ORIGIN_IMPORTED, NULL, value.len > SE05X_FILE_CHUNK, c)) ==
-        HSM_OK) {
+    if ((st = se05x_creation_begin(t, spec, spec->cls, HSM_ORIGIN_IMPORTED, NULL,
+                                   value.len > SE05X_FILE_CHUNK, c)) == HSM_OK) {
         c->record.obj.value_len = value.len;
         if (spec->cls == HSM_CLASS_CERT)
             st = describe_certificate(t, value, &c->record.obj);
@@ -84,17 +85,19 @@ hsm_status se05x_put(struct hsm_token *tok, const struct hsm_object_spec *spec, 
     return st;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------------------------
+ */
 
 static hsm_status check_readable(const struct se05x_token *t, const struct se05x_object *o, size_t cap)
 {
     if (o->cls != HSM_CLASS_CERT && o->cls != HSM_CLASS_DATA)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a %s, not a certificate or data object", o->label, t->where,
-                        o->cls == HSM_CLASS_COUNTER ? "counter" : "key");
+        return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is a %s, not a certificate or data object", o->label,
+                        t->where, o->cls == HSM_CLASS_COUNTER ? "counter" : "key");
     if (o->cls == HSM_CLASS_DATA && !o->open && !se05x_logged_in(t, SE05X_USER))
         return hsm_fail(HSM_ERR_PIN_REQUIRED, "%s: log in first (pin-source in the configuration)", t->where);
     if (cap < o->value_len)
-        return hsm_fail(HSM_ERR_BUFFER, "'%s' has %zu bytes, the buffer only %zu", o->label, o->value_len, cap);
+        return hsm_fail(HSM_ERR_BUFFER, "'%s' has %zu bytes, the buffer only %zu", o->label, o->value_len,
+                        cap);
     return HSM_OK;
 }
 
@@ -130,7 +133,8 @@ hsm_status se05x_export_private(struct hsm_token *tok, hsm_handle handle, struct
     return hsm_fail(HSM_ERR_NOT_EXTRACTABLE, "key '%s' on %s may not leave the chip", o->label, t->where);
 }
 
-/* ---- destroying ------------------------------------------------------------------------------------------ */
+/* ---- destroying ------------------------------------------------------------------------------------------
+ */
 
 /* Whose session destroys it. */
 static hsm_status destroyer(struct se05x_token *t, const struct se05x_object *o, enum se05x_auth *auth)
@@ -138,20 +142,23 @@ static hsm_status destroyer(struct se05x_token *t, const struct se05x_object *o,
     hsm_status st;
 
     if (o->foreign)
-        return hsm_fail(HSM_ERR_DENIED, "%s on %s was put there by %s: hsm does not delete what is not its own",
-                        o->label, t->where, o->id >= UINT32_C(0xf0000000) ? "NXP" : "another program");
+        return hsm_fail(HSM_ERR_DENIED,
+                        "%s on %s was put there by %s: hsm does not delete what is not its own", o->label,
+                        t->where, o->id >= UINT32_C(0xf0000000) ? "NXP" : "another program");
     if (!o->so_destroys)
         return se05x_writer(t, auth);
     if ((st = se05x_token_need(t)) != HSM_OK)
         return st;
     *auth = SE05X_SO;
     if (!se05x_logged_in(t, SE05X_SO))
-        return hsm_fail(HSM_ERR_DENIED, "'%s' on %s can only be deleted by the SO: give the SO PIN", o->label, t->where);
+        return hsm_fail(HSM_ERR_DENIED, "'%s' on %s can only be deleted by the SO: give the SO PIN", o->label,
+                        t->where);
     return HSM_OK;
 }
 
 /* Under the lock nobody else removes it between the question and the deed. */
-static hsm_status destroy_locked(struct se05x_token *t, struct se05x_change *c, uint32_t record_id, uint32_t value_id)
+static hsm_status destroy_locked(struct se05x_token *t, struct se05x_change *c, uint32_t record_id,
+                                 uint32_t value_id)
 {
     struct se05x_record r;
     hsm_status st = se05x_record_read(t, record_id, &r);

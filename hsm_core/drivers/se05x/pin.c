@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PINs. Each role has an authentication object on the chip, an AES key that is derived from the PIN and a salt in TOKEN.
- * The chip checks it and counts wrong tries; nothing that could be tried offline leaves it.
+ * PINs. Each role has an authentication object on the chip, an AES key that is derived from the PIN and a
+ * salt in TOKEN. The chip checks it and counts wrong tries; nothing that could be tried offline leaves it.
  *
- * A PIN is changed in three steps: TOKEN gets the new salt beside the old one; the authentication object gets the new key;
- * TOKEN drops the old salt. Wherever the power fails, one of the two PINs fits one of the two salts, and login tries both.
+ * A PIN is changed in three steps: TOKEN gets the new salt beside the old one; the authentication object gets
+ * the new key; TOKEN drops the old salt. Wherever the power fails, one of the two PINs fits one of the two
+ * salts, and login tries both.
  */
 #include "token.h"
 
@@ -37,12 +38,13 @@ hsm_status se05x_pin_format(struct hsm_bytes pin, enum hsm_role role, bool machi
         return hsm_fail(HSM_ERR_PIN_FORMAT, "the %s must have %d to %d bytes", role_name(role), SE05X_PIN_MIN,
                         HSM_PIN_MAX);
     if (machine_pin && pin.len < MACHINE_PIN_MIN)
-        return hsm_fail(HSM_ERR_PIN_FORMAT, "a machine-made PIN holds 256 random bits; %zu bytes of text cannot",
-                        pin.len);
+        return hsm_fail(HSM_ERR_PIN_FORMAT,
+                        "a machine-made PIN holds 256 random bits; %zu bytes of text cannot", pin.len);
     return HSM_OK;
 }
 
-/* ---- from a PIN to a key ----------------------------------------------------------------------------------- */
+/* ---- from a PIN to a key
+ * ----------------------------------------------------------------------------------- */
 
 hsm_status se05x_pin_new_params(struct se05x_token *t, uint64_t memory, bool machine_pin,
                                 struct se05x_pin_params *params)
@@ -63,7 +65,8 @@ hsm_status se05x_pin_new_params(struct se05x_token *t, uint64_t memory, bool mac
     return HSM_OK;
 }
 
-static hsm_status derive(struct se05x_token *t, const char *name, const OSSL_PARAM *params, uint8_t key[AES_LEN])
+static hsm_status derive(struct se05x_token *t, const char *name, const OSSL_PARAM *params,
+                         uint8_t key[AES_LEN])
 {
     EVP_KDF *kdf = EVP_KDF_fetch(t->libctx, name, PROPQ);
     EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
@@ -118,8 +121,8 @@ static hsm_status hkdf(struct se05x_token *t, const struct se05x_pin_params *p, 
     return derive(t, "HKDF", params, key);
 }
 
-hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_params *params, enum hsm_role role,
-                                struct hsm_bytes pin, struct se05x_credential *cred)
+hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_params *params,
+                                enum hsm_role role, struct hsm_bytes pin, struct se05x_credential *cred)
 {
     const char *text = role == HSM_ROLE_SO ? "hsm se05x SO PIN" : "hsm se05x user PIN";
     struct hsm_bytes info = { (const uint8_t *)text, strlen(text) };
@@ -132,7 +135,8 @@ hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_pa
                                            : hkdf(t, params, info, pin, cred->value);
 }
 
-/* ---- authentication objects --------------------------------------------------------------------------------- */
+/* ---- authentication objects
+ * --------------------------------------------------------------------------------- */
 
 static hsm_status create_object(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role,
                                 const struct se05x_credential *cred, bool readable, uint16_t *sw)
@@ -173,7 +177,8 @@ hsm_status se05x_pin_create_object(struct se05x_token *t, enum se05x_auth auth, 
     return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "an authentication object");
 }
 
-static hsm_status write_pin(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role, const struct se05x_pin *pin)
+static hsm_status write_pin(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role,
+                            const struct se05x_pin *pin)
 {
     struct se05x_write w = { .auth = auth, .id = SE05X_ID_TOKEN, .repeatable = true };
     uint8_t bytes[2 * SE05X_PIN_PARAMS_LEN];
@@ -181,8 +186,8 @@ static hsm_status write_pin(struct se05x_token *t, enum se05x_auth auth, enum hs
     hsm_status st;
 
     se05x_pin_encode(pin, bytes);
-    if ((st = se05x_write_binary(t, &w, se05x_pin_offset(role), 0, (struct hsm_bytes){ bytes, sizeof(bytes) }, &sw)) !=
-        HSM_OK)
+    if ((st = se05x_write_binary(t, &w, se05x_pin_offset(role), 0, (struct hsm_bytes){ bytes, sizeof(bytes) },
+                                 &sw)) != HSM_OK)
         return st;
     if (sw != SE05X_SW_OK)
         return se05x_refused(t, sw, "writing what belongs to a PIN");
@@ -190,14 +195,16 @@ static hsm_status write_pin(struct se05x_token *t, enum se05x_auth auth, enum hs
     return HSM_OK;
 }
 
-/* ---- logging in --------------------------------------------------------------------------------------------- */
+/* ---- logging in
+ * --------------------------------------------------------------------------------------------- */
 
 static unsigned tries_max(const struct se05x_token *t, enum hsm_role role)
 {
     return role == HSM_ROLE_SO ? SE05X_TRIES_DEFAULT : t->directory->info.tries_max;
 }
 
-/* What the chip says of it, or, where it says nothing (3.x, or a field that stays 0), what this process has seen. */
+/* What the chip says of it, or, where it says nothing (3.x, or a field that stays 0), what this process has
+ * seen. */
 unsigned se05x_pin_tries_left(struct se05x_token *t, enum hsm_role role)
 {
     unsigned max = tries_max(t, role), used = t->directory->wrong_pins[role];
@@ -214,11 +221,13 @@ unsigned se05x_pin_tries_left(struct se05x_token *t, enum hsm_role role)
 static hsm_status fail_locked(const struct se05x_token *t, enum hsm_role role)
 {
     if (role == HSM_ROLE_SO)
-        return hsm_fail(HSM_ERR_PIN_LOCKED, "the SO PIN of %s is locked after %u wrong tries; it cannot be unlocked",
-                        t->where, tries_max(t, role));
-    return hsm_fail(HSM_ERR_PIN_LOCKED,
-                    "the PIN of %s is locked after %u wrong tries: set a new one with the SO PIN, `hsmctl pin unblock`",
-                    t->where, tries_max(t, role));
+        return hsm_fail(HSM_ERR_PIN_LOCKED,
+                        "the SO PIN of %s is locked after %u wrong tries; it cannot be unlocked", t->where,
+                        tries_max(t, role));
+    return hsm_fail(
+        HSM_ERR_PIN_LOCKED,
+        "the PIN of %s is locked after %u wrong tries: set a new one with the SO PIN, `hsmctl pin unblock`",
+        t->where, tries_max(t, role));
 }
 
 static hsm_status fail_wrong(struct se05x_token *t, enum hsm_role role)
@@ -226,8 +235,8 @@ static hsm_status fail_wrong(struct se05x_token *t, enum hsm_role role)
     unsigned left = se05x_pin_tries_left(t, role);
 
     if (left == 0)
-        return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: 0 tries left, it is locked now", role_name(role),
-                        t->where);
+        return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: 0 tries left, it is locked now",
+                        role_name(role), t->where);
     return hsm_fail(HSM_ERR_PIN_INCORRECT, "wrong %s for %s: %u %s left", role_name(role), t->where, left,
                     left == 1 ? "try" : "tries");
 }
@@ -256,7 +265,8 @@ static hsm_status try_params(struct se05x_token *t, enum hsm_role role, const st
     return st;
 }
 
-/* A change of the PIN was interrupted behind its second step: do the third. Another process may have done so. */
+/* A change of the PIN was interrupted behind its second step: do the third. Another process may have done so.
+ */
 static hsm_status roll_forward(struct se05x_token *t, enum hsm_role role, const struct se05x_pin *seen)
 {
     struct se05x_pin pin = { .now = seen->next };
@@ -288,7 +298,8 @@ hsm_status se05x_pin_prove(struct se05x_token *t, enum hsm_role role, struct hsm
     if (st == HSM_ERR_PIN_LOCKED)
         return fail_locked(t, role);
     if (st == HSM_ERR_NO_OBJECT)
-        return hsm_fail(HSM_ERR_TOKEN_FORMAT, "%s: what the %s opens is missing; %s", t->where, role_name(role),
+        return hsm_fail(HSM_ERR_TOKEN_FORMAT, "%s: what the %s opens is missing; %s", t->where,
+                        role_name(role),
                         role == HSM_ROLE_USER ? "`hsmctl pin unblock` makes it anew"
                                               : "`hsmctl token init --force` makes a new token");
     return st == HSM_ERR_PIN_INCORRECT ? fail_wrong(t, role) : st;
@@ -306,7 +317,9 @@ static bool take_hex(struct hsm_bytes text, struct se05x_credential *cred)
     for (i = 0; i < text.len; i++) {
         uint8_t c = text.ptr[i];
 
-        digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        digit = c >= '0' && c <= '9'                 ? c - '0'
+                : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                     : -1;
         if (digit < 0)
             return false;
         cred->value[i / 2] = (uint8_t)(cred->value[i / 2] << 4 | digit);
@@ -344,8 +357,9 @@ static hsm_status login_foreign(struct se05x_token *t, struct hsm_bytes pin)
     else
         st = hsm_fail(HSM_ERR_PIN_FORMAT, "%s: the PIN for authentication object %08X is %s", t->where,
                       (unsigned)cred->auth_id,
-                      cred->kind == SE05X_CRED_AES ? "an AES key: 32 hexadecimal digits"
-                                                   : "a UserID: at most 16 bytes, as text or as hex:C0FFEE...");
+                      cred->kind == SE05X_CRED_AES
+                          ? "an AES key: 32 hexadecimal digits"
+                          : "a UserID: at most 16 bytes, as text or as hex:C0FFEE...");
     hsm_secret_free(cred, sizeof(*cred));
     return st;
 }
@@ -359,7 +373,8 @@ hsm_status se05x_pin_login(struct hsm_token *tok, enum hsm_role role, struct hsm
     return se05x_pin_prove(t, role, pin);
 }
 
-/* ---- changing ------------------------------------------------------------------------------------------------- */
+/* ---- changing
+ * ------------------------------------------------------------------------------------------------- */
 
 static uint64_t memory_of(const struct se05x_pin_params *p)
 {
@@ -405,16 +420,17 @@ static hsm_status confirm(struct se05x_token *t, enum se05x_auth auth, enum hsm_
         (st = se05x_pin_create_object(t, auth, role, cred)) == HSM_OK)
         st = se05x_login(t, auth_of(role), cred);
     if (st == HSM_ERR_PIN_INCORRECT)
-        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the connection was disturbed; the %s was not changed", t->where,
-                        role_name(role));
+        return hsm_fail(HSM_ERR_TOKEN_IO, "%s: the connection was disturbed; the %s was not changed",
+                        t->where, role_name(role));
     return st;
 }
 
 /* In the session of @p auth. */
-static hsm_status replace(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role, struct hsm_bytes new_pin,
-                          bool machine_pin)
+static hsm_status replace(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role,
+                          struct hsm_bytes new_pin, bool machine_pin)
 {
-    struct se05x_pin pin = { .now = t->directory->info.pin[role].now }, done = { .now = { .kdf = SE05X_KDF_NONE } };
+    struct se05x_pin pin = { .now = t->directory->info.pin[role].now },
+                     done = { .now = { .kdf = SE05X_KDF_NONE } };
     struct se05x_credential *cred = hsm_secret_alloc(sizeof(*cred));
     hsm_status st;
 
@@ -422,7 +438,8 @@ static hsm_status replace(struct se05x_token *t, enum se05x_auth auth, enum hsm_
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a PIN");
     if ((st = se05x_pin_new_params(t, memory_for(t, role), machine_pin, &pin.next)) == HSM_OK &&
         (st = se05x_pin_credential(t, &pin.next, role, new_pin, cred)) == HSM_OK &&
-        (st = write_pin(t, auth, role, &pin)) == HSM_OK && (st = update_object(t, auth, role, cred)) == HSM_OK &&
+        (st = write_pin(t, auth, role, &pin)) == HSM_OK &&
+        (st = update_object(t, auth, role, cred)) == HSM_OK &&
         (st = confirm(t, auth, role, cred)) == HSM_OK) {
         t->directory->wrong_pins[role] = 0;
         done.now = pin.next;
@@ -433,8 +450,8 @@ static hsm_status replace(struct se05x_token *t, enum se05x_auth auth, enum hsm_
 }
 
 /* Neither call logs anybody in; who was logged in stays so. */
-static hsm_status change_locked(struct se05x_token *t, enum hsm_role by, struct hsm_bytes by_pin, enum hsm_role role,
-                                struct hsm_bytes new_pin, bool machine_pin)
+static hsm_status change_locked(struct se05x_token *t, enum hsm_role by, struct hsm_bytes by_pin,
+                                enum hsm_role role, struct hsm_bytes new_pin, bool machine_pin)
 {
     bool by_before = se05x_logged_in(t, auth_of(by)), role_before = se05x_logged_in(t, auth_of(role));
     hsm_status st = se05x_pin_prove(t, by, by_pin);
@@ -458,8 +475,8 @@ static hsm_status change(struct se05x_token *t, enum hsm_role by, struct hsm_byt
         return st;
     if ((st = se05x_token_ready(t)) == HSM_OK) {
         if (t->directory->foreign.kind != SE05X_CRED_NONE)
-            st = hsm_fail(HSM_ERR_UNSUPPORTED, "%s: a PIN cannot be changed with auth= in the token specification",
-                          t->where);
+            st = hsm_fail(HSM_ERR_UNSUPPORTED,
+                          "%s: a PIN cannot be changed with auth= in the token specification", t->where);
         else if (role == HSM_ROLE_USER && t->directory->info.no_pin)
             st = hsm_fail(HSM_ERR_UNSUPPORTED, "%s was initialised without a user PIN", t->where);
         else
@@ -475,7 +492,8 @@ hsm_status se05x_pin_change(struct hsm_token *tok, enum hsm_role role, struct hs
     return change(se05x_of(tok), role, old_pin, role, new_pin, machine_pin);
 }
 
-hsm_status se05x_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin, bool machine_pin)
+hsm_status se05x_pin_unblock(struct hsm_token *tok, struct hsm_bytes so_pin, struct hsm_bytes new_pin,
+                             bool machine_pin)
 {
     return change(se05x_of(tok), HSM_ROLE_SO, so_pin, HSM_ROLE_USER, new_pin, machine_pin);
 }

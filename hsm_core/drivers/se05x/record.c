@@ -2,11 +2,11 @@
 /*
  * All integers big-endian.
  *
- * record:  "hR" version state | class type curve origin | flags 0 | bits 2 | usage 2 | created 8 | value id 4 |
- *          value length 4 | label length 1 | id length 1 | SPKI length 2 | label | id | SPKI
- * TOKEN:   "hT" version state | flags tries_max 0 0 | generation 4 | instance 8 |
- *          user now, user next, SO now, SO next: each kdf log2_n r p salt 16 | label length 1 | label
- * JOURNAL: "hJ" version 0 | instance 8 | entries: op 0 0 0 | record id 4 | value id 4
+ * record:  "hR" version state | class type curve origin | flags 0 | bits 2 | usage 2 | created 8 | value id 4
+ * | value length 4 | label length 1 | id length 1 | SPKI length 2 | label | id | SPKI TOKEN:   "hT" version
+ * state | flags tries_max 0 0 | generation 4 | instance 8 | user now, user next, SO now, SO next: each kdf
+ * log2_n r p salt 16 | label length 1 | label JOURNAL: "hJ" version 0 | instance 8 | entries: op 0 0 0 |
+ * record id 4 | value id 4
  */
 #include "record.h"
 
@@ -15,7 +15,15 @@
 #include "hsm/pubkey.h"
 #include "utf8.h"
 
-enum { FORMAT = 1, RECORD_HEAD = 34, RSA_BITS_MIN = 2048, RSA_BITS_MAX = 4096, TOKEN_FLAG_NO_PIN = 1, SCRYPT_LOG2_MAX = 20, SCRYPT_MEMORY_MAX = 1 << 30 };
+enum {
+    FORMAT = 1,
+    RECORD_HEAD = 34,
+    RSA_BITS_MIN = 2048,
+    RSA_BITS_MAX = 4096,
+    TOKEN_FLAG_NO_PIN = 1,
+    SCRYPT_LOG2_MAX = 20,
+    SCRYPT_MEMORY_MAX = 1 << 30
+};
 
 static void put_be(uint8_t **at, uint64_t value, size_t len)
 {
@@ -52,7 +60,8 @@ static void put_magic(uint8_t **at, char kind, unsigned state)
     put_be(at, state, 1);
 }
 
-/* ---- records of objects ---------------------------------------------------------------------------------- */
+/* ---- records of objects ----------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_record_encode(const struct se05x_record *r, struct hsm_buf *out)
 {
@@ -119,8 +128,7 @@ static bool plausible(const struct se05x_record *r)
     if (o->origin < HSM_ORIGIN_GENERATED || o->origin > HSM_ORIGIN_IMPORTED || !se05x_is_value(r->value_id) ||
         o->value_len > HSM_DATA_MAX)
         return false;
-    if (o->cls == HSM_CLASS_KEY &&
-        (!known_kind(&o->kind) || (o->usage & ~hsm_kind_usages(&o->kind)) != 0))
+    if (o->cls == HSM_CLASS_KEY && (!known_kind(&o->kind) || (o->usage & ~hsm_kind_usages(&o->kind)) != 0))
         return false;
     return spki_fits(r);
 }
@@ -170,7 +178,8 @@ hsm_status se05x_record_decode(struct hsm_bytes in, struct se05x_record *r)
     return plausible(r) ? HSM_OK : HSM_ERR_DATA;
 }
 
-/* ---- TOKEN ----------------------------------------------------------------------------------------------- */
+/* ---- TOKEN -----------------------------------------------------------------------------------------------
+ */
 
 static void put_params(uint8_t **at, const struct se05x_pin_params *p)
 {
@@ -264,7 +273,8 @@ hsm_status se05x_token_decode(struct hsm_bytes in, struct se05x_token_info *info
     return hsm_utf8_valid((struct hsm_bytes){ at, label_len }) ? HSM_OK : HSM_ERR_DATA;
 }
 
-/* ---- JOURNAL --------------------------------------------------------------------------------------------- */
+/* ---- JOURNAL ---------------------------------------------------------------------------------------------
+ */
 
 void se05x_journal_entry_encode(const struct se05x_journal_entry *e, uint8_t out[SE05X_JOURNAL_ENTRY_LEN])
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The byte form of what this driver keeps on a chip beside the keys themselves: who the token is (TOKEN), what a
- * writer was in the middle of (JOURNAL), and one record per object that gives it a name. Pure.
+ * The byte form of what this driver keeps on a chip beside the keys themselves: who the token is (TOKEN),
+ * what a writer was in the middle of (JOURNAL), and one record per object that gives it a name. Pure.
  */
 #ifndef SE05X_RECORD_H
 #define SE05X_RECORD_H
@@ -36,7 +36,8 @@ enum {
     SE05X_JOURNAL_LEN = SE05X_JOURNAL_ENTRIES_AT + SE05X_JOURNAL_ENTRIES * SE05X_JOURNAL_ENTRY_LEN
 };
 
-/* ---- records of objects ---------------------------------------------------------------------------------- */
+/* ---- records of objects ----------------------------------------------------------------------------------
+ */
 
 enum se05x_record_state {
     SE05X_RECORD_LIVE = 1,
@@ -62,7 +63,8 @@ HSM_MUST_USE hsm_status se05x_record_encode(const struct se05x_record *r, struct
 /** HSM_ERR_DATA (without a line): not a record of ours. */
 HSM_MUST_USE hsm_status se05x_record_decode(struct hsm_bytes in, struct se05x_record *r);
 
-/* ---- TOKEN ----------------------------------------------------------------------------------------------- */
+/* ---- TOKEN -----------------------------------------------------------------------------------------------
+ */
 
 enum se05x_kdf { SE05X_KDF_NONE = 0, SE05X_KDF_SCRYPT = 1, SE05X_KDF_HKDF = 2 }; /* stored; never renumber */
 
@@ -92,11 +94,13 @@ struct se05x_token_info {
 
 HSM_MUST_USE hsm_status se05x_token_encode(const struct se05x_token_info *info, struct hsm_buf *out);
 HSM_MUST_USE hsm_status se05x_token_decode(struct hsm_bytes in, struct se05x_token_info *info);
-/** Just the two parameter sets of one role, to be written at se05x_pin_offset(): one command, so all or nothing. */
+/** Just the two parameter sets of one role, to be written at se05x_pin_offset(): one command, so all or
+ * nothing. */
 void se05x_pin_encode(const struct se05x_pin *pin, uint8_t out[2 * SE05X_PIN_PARAMS_LEN]);
 uint16_t se05x_pin_offset(enum hsm_role role);
 
-/* ---- JOURNAL --------------------------------------------------------------------------------------------- */
+/* ---- JOURNAL ---------------------------------------------------------------------------------------------
+ */
 
 enum se05x_journal_op {
     SE05X_OP_NONE = 0,
@@ -121,7 +125,8 @@ HSM_MUST_USE hsm_status se05x_journal_decode(struct hsm_bytes in, struct se05x_j
 void se05x_journal_entry_encode(const struct se05x_journal_entry *e, uint8_t out[SE05X_JOURNAL_ENTRY_LEN]);
 uint16_t se05x_journal_offset(size_t index);
 
-/* ---- ids ------------------------------------------------------------------------------------------------- */
+/* ---- ids -------------------------------------------------------------------------------------------------
+ */
 
 static inline bool se05x_is_record(uint32_t id)
 {

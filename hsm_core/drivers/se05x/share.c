@@ -5,78 +5,88 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum {
-    SHARE_MAGIC = 0x48534d31, /* "HSM1" */
+    SHARE_MAGIC = 0x48534d32, /* "HSM2" */
     FILE_MODE_MASK = 0666,
     POLL_FIRST_US = 100,
     POLL_NEXT_US = 400, /* of the one whose turn is next: what a switch between processes costs at most */
     POLL_QUEUE_US = 2000
 };
 
-/* ---- the shared file ------------------------------------------------------------------------------------
- */
+uint64_t share_random(void)
+{
+    uint64_t value = 0;
 
-/* Owner, group and mode of the bus node: whoever may talk to the chip may share its state, nobody else. */
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != sizeof(value) || value == 0)
+        value = (uint64_t)getpid() << 32 | (uintptr_t)&value; /* early in boot; uniqueness is all that is needed */
+    return value;
+}
+
+/* ---- the shared file -------------------------------------------------------------------------------------- */
+
+/* Group and mode of the bus node: whoever may talk to the chip may share its state, nobody else. */
 static int create_file(const char *path, const struct stat *node)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return errno == EEXIST ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
-    if (ftruncate(fd, sizeof(struct share_state)) != 0 || fchown(fd, (uid_t)-1, node->st_gid) != 0 ||
-        fchmod(fd, node->st_mode & FILE_MODE_MASK) != 0)
+    if (fchown(fd, (uid_t)-1, node->st_gid) != 0 || fchmod(fd, node->st_mode & FILE_MODE_MASK) != 0)
         errno = 0; /* then it is this user's alone, and others do without */
     return fd;
 }
 
-static bool map_fd(struct share *s, int fd)
+/* The directory may be writable for everybody: somebody who may not use the bus must not play its state. */
+static bool is_trusted(int fd, const struct stat *node)
 {
     struct stat st;
-    void *map;
 
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
-        (st.st_size < (off_t)sizeof(struct share_state) && ftruncate(fd, sizeof(struct share_state)) != 0) ||
-        (map = mmap(NULL, sizeof(struct share_state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) ==
-            MAP_FAILED)
-        return false;
-    s->map = map;
-    return true;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & ~node->st_mode & 0002) == 0 &&
+           (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == node->st_uid || st.st_gid == node->st_gid);
 }
 
-static void map_file(struct share *s, const char *path, const struct stat *node)
+/* Not with O_CREAT at first: fs.protected_regular refuses that for another user's file in a sticky directory. */
+static int open_file(const char *path, const struct stat *node)
 {
-    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
     if (fd < 0 && errno == ENOENT)
         fd = create_file(path, node);
-    if (fd >= 0 && map_fd(s, fd))
-        s->state_fd = fd;
-    else if (fd >= 0)
+    if (fd >= 0 && !is_trusted(fd, node)) {
         (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static void open_state(struct share *s)
+{
+    struct stat node = { .st_mode = 0600 };
+
+    (void)fstat(s->lock_fd, &node);
+    s->state_fd = open_file(s->path, &node);
+    s->own_fd = s->state_fd >= 0;
 }
 
 void share_open(struct share *s, const struct hsm_transport *t, unsigned addr, const char *dir)
 {
     static const char *const usual[] = { "/run/lock", "/dev/shm" };
-    struct stat node = { .st_mode = 0600 };
-    char path[400];
     size_t i;
 
-    *s = (struct share){ .lock_fd = t->lock_fd, .lock_at = 2 * (long)addr, .state_fd = -1, .fresh = true };
+    *s = (struct share){ .lock_fd = t->lock_fd, .lock_at = 2 * (long)addr, .state_fd = -1 };
     if (t->lock_fd < 0)
         return;
-    (void)fstat(t->lock_fd, &node);
-    if (t->state_name[0] == '\0') {
-        (void)map_fd(s, t->lock_fd);
+    if (t->state_name[0] == '\0') { /* the file behind the lock is there for it */
+        s->state_fd = t->lock_fd;
         return;
     }
-    for (i = 0; i < sizeof(usual) / sizeof(usual[0]) && s->map == NULL; i++) {
-        (void)snprintf(path, sizeof(path), "%.300s/hsm-%s", dir[0] != '\0' ? dir : usual[i], t->state_name);
-        map_file(s, path, &node);
+    for (i = 0; i < sizeof(usual) / sizeof(usual[0]) && s->state_fd < 0; i++) {
+        (void)snprintf(s->path, sizeof(s->path), "%.300s/hsm-%s", dir[0] != '\0' ? dir : usual[i], t->state_name);
+        open_state(s);
         if (dir[0] != '\0')
             break;
     }
@@ -84,12 +94,49 @@ void share_open(struct share *s, const struct hsm_transport *t, unsigned addr, c
 
 void share_close(struct share *s)
 {
-    if (s->map != NULL)
-        (void)munmap(s->map, sizeof(*s->map));
-    if (s->state_fd >= 0)
+    if (s->own_fd)
         (void)close(s->state_fd);
-    s->map = NULL;
     s->state_fd = -1;
+    s->own_fd = false;
+}
+
+/* ---- what is in it ----------------------------------------------------------------------------------------- */
+
+/* A file that was deleted is shared with nobody who comes new. */
+static void follow(struct share *s)
+{
+    struct stat st;
+
+    if (s->own_fd && fstat(s->state_fd, &st) == 0 && st.st_nlink == 0) {
+        share_close(s);
+        open_state(s);
+    }
+}
+
+static bool is_plausible(const struct share_state *state)
+{
+    return state->magic == SHARE_MAGIC && state->ns <= 1 && state->nr <= 1 && state->epoch != 0;
+}
+
+static void load(struct share *s)
+{
+    struct share_state *state = &s->state;
+
+    follow(s);
+    if (s->state_fd >= 0 && pread(s->state_fd, state, sizeof(*state), 0) != (ssize_t)sizeof(*state))
+        state->magic = 0;
+    if (!is_plausible(state)) { /* an epoch that nobody remembers */
+        *state = (struct share_state){ .magic = SHARE_MAGIC, .dirty = 1, .epoch = share_random() };
+        return;
+    }
+    if (s->state_fd < 0 && s->lock_fd >= 0)
+        state->dirty = 1; /* others may have been here, unseen */
+}
+
+void share_store(struct share *s)
+{
+    if (s->state_fd >= 0 && pwrite(s->state_fd, &s->state, sizeof(s->state), 0) != (ssize_t)sizeof(s->state))
+        share_close(s); /* a full or vanished file system: do without */
 }
 
 /* ---- the lock: two bytes, a queue of one before the lock itself, so that nobody takes it twice in a row
@@ -102,37 +149,33 @@ static int set_lock(const struct share *s, long at, short type)
     return fcntl(s->lock_fd, F_OFD_SETLK, &lock);
 }
 
-static hsm_status wait_for(struct share *s, struct hsm_transport *t, long at, unsigned step_us,
+static hsm_status busy(const struct share *s, const struct hsm_transport *t)
+{
+    struct share_state seen = { .holder = 0 };
+
+    if (s->state_fd >= 0 && pread(s->state_fd, &seen, sizeof(seen), 0) == (ssize_t)sizeof(seen) &&
+        seen.magic == SHARE_MAGIC && seen.holder != 0)
+        return hsm_fail(HSM_ERR_BUSY, "%s: process %u uses the chip; try again, or let hsmd own it", t->name,
+                        seen.holder);
+    return hsm_fail(HSM_ERR_BUSY, "%s: another process uses the chip; try again, or let hsmd own it", t->name);
+}
+
+static hsm_status wait_for(const struct share *s, struct hsm_transport *t, long at, unsigned step_us,
                            uint64_t until_us)
 {
-    uint64_t now;
     unsigned pause = POLL_FIRST_US;
+    uint64_t now;
 
     while (set_lock(s, at, F_WRLCK) != 0) {
         if (errno != EAGAIN && errno != EACCES && errno != EINTR)
             return hsm_fail(HSM_ERR_TOKEN_IO, "%s: cannot be locked: %s", t->name, strerror(errno));
         now = t->ops->now_us(t);
         if (now >= until_us)
-            return hsm_fail(HSM_ERR_BUSY, "%s: in use by another process (last known: %u)", t->name,
-                            share_state(s)->holder);
+            return busy(s, t);
         t->ops->sleep_until_us(t, now + pause);
         pause = pause * 2 < step_us ? pause * 2 : step_us;
     }
     return HSM_OK;
-}
-
-static void check_state(struct share *s, uint64_t now_us)
-{
-    struct share_state *state = share_state(s);
-
-    if (state->magic != SHARE_MAGIC || state->ns > 1 || state->nr > 1) {
-        memset(state, 0, sizeof(*state));
-        state->magic = SHARE_MAGIC;
-        state->dirty = 1;      /* nothing is known */
-        state->epoch = now_us; /* never one that somebody remembers */
-    }
-    if (s->map == NULL && s->fresh)
-        state->dirty = 1; /* others may have been here, unseen */
 }
 
 hsm_status share_lock(struct share *s, struct hsm_transport *t, unsigned timeout_ms)
@@ -148,14 +191,13 @@ hsm_status share_lock(struct share *s, struct hsm_transport *t, unsigned timeout
         if (st != HSM_OK)
             return st;
     }
-    check_state(s, t->ops->now_us(t));
-    share_state(s)->holder = (uint32_t)getpid();
+    load(s);
+    s->state.holder = (uint32_t)getpid();
     return HSM_OK;
 }
 
 void share_unlock(struct share *s)
 {
-    s->fresh = s->map == NULL && s->lock_fd >= 0;
     if (s->lock_fd >= 0)
         (void)set_lock(s, s->lock_at, F_UNLCK);
 }

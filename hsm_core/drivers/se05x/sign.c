@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signing: one command per signature. The chip hashes RSA messages only, so ECDSA gets its digest, and RSA a padded
- * block for the raw private operation unless the message itself is shorter.
+ * Signing: one command per signature. The chip hashes RSA messages only, so ECDSA gets its digest, and RSA a
+ * padded block for the raw private operation unless the message itself is shorter.
  */
 #include "token.h"
 
@@ -13,11 +13,12 @@
 
 #include "der.h"
 
-#define PROPQ "provider=default"
+#define PROPQ    "provider=default"
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 enum { DIGEST_MAX = 64, ED25519_LEN = 64, PKCS1_OVERHEAD = 11 };
 
-/* ---- what does not fit: the same answers as from every other token ----------------------------------------- */
+/* ---- what does not fit: the same answers as from every other token
+ * ----------------------------------------- */
 
 static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
 {
@@ -44,34 +45,38 @@ static enum hsm_hash mgf1_of(const struct hsm_mech *mech)
 }
 
 /* RFC 8017 section 9.1.1: the encoded message must hold hash, salt and two more octets. */
-static hsm_status check_pss(const struct se05x_token *t, const struct se05x_object *o, const struct hsm_mech *mech)
+static hsm_status check_pss(const struct se05x_token *t, const struct se05x_object *o,
+                            const struct hsm_mech *mech)
 {
     size_t room = (o->kind.bits - 1 + 7) / 8;
 
     if (mech->hash == HSM_HASH_NONE || hsm_hash_name(mech->hash) == NULL)
         return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: RSA-PSS needs a digest", o->label, t->where);
     if (mech->salt_len > room || hsm_hash_len(mech->hash) + mech->salt_len + 2 > room)
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
+        return hsm_fail(HSM_ERR_MECH,
+                        "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
                         o->label, t->where, mech->salt_len, o->kind.bits, hsm_hash_name(mech->hash));
     if (o->pss.type != HSM_MECH_NONE &&
         (mech->hash != o->pss.hash || mgf1_of(mech) != o->pss.mgf1_hash || mech->salt_len < o->pss.salt_len))
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s may only sign with %s and a salt of at least %u bytes", o->label,
-                        t->where, o->pss.hash == HSM_HASH_NONE ? "an unknown digest" : hsm_hash_name(o->pss.hash),
+        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s may only sign with %s and a salt of at least %u bytes",
+                        o->label, t->where,
+                        o->pss.hash == HSM_HASH_NONE ? "an unknown digest" : hsm_hash_name(o->pss.hash),
                         o->pss.salt_len);
     return HSM_OK;
 }
 
-static hsm_status check_length(const struct se05x_token *t, const struct se05x_object *o, const struct hsm_mech *mech,
-                               size_t len)
+static hsm_status check_length(const struct se05x_token *t, const struct se05x_object *o,
+                               const struct hsm_mech *mech, size_t len)
 {
     size_t modulus = (o->kind.bits + 7) / 8, want = 0;
 
     if (mech->type == HSM_MECH_EDDSA) {
         if (len > SE05X_SIGN_INPUT_MAX)
-            return hsm_fail(HSM_ERR_DATA_LEN,
-                            "key '%s' on %s: the chip takes an Ed25519 message in one command, at most %d bytes; this "
-                            "one has %zu",
-                            o->label, t->where, SE05X_SIGN_INPUT_MAX, len);
+            return hsm_fail(
+                HSM_ERR_DATA_LEN,
+                "key '%s' on %s: the chip takes an Ed25519 message in one command, at most %d bytes; this "
+                "one has %zu",
+                o->label, t->where, SE05X_SIGN_INPUT_MAX, len);
         return HSM_OK;
     }
     if (mech->type == HSM_MECH_RSA_RAW)
@@ -79,10 +84,12 @@ static hsm_status check_length(const struct se05x_token *t, const struct se05x_o
     else if (mech->hash != HSM_HASH_NONE)
         want = hsm_hash_len(mech->hash);
     if (want != 0 && len != want)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu", o->label,
-                        t->where, len, mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
+        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu",
+                        o->label, t->where, len,
+                        mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
     if (mech->type == HSM_MECH_RSA_PKCS1 && len > modulus - PKCS1_OVERHEAD)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
+        return hsm_fail(HSM_ERR_DATA_LEN,
+                        "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
                         o->label, t->where, len, modulus - PKCS1_OVERHEAD);
     if (mech->type == HSM_MECH_ECDSA && len == 0)
         return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: nothing to sign", o->label, t->where);
@@ -90,7 +97,8 @@ static hsm_status check_length(const struct se05x_token *t, const struct se05x_o
 }
 
 /* All but the length of the input. */
-static hsm_status check_mech(const struct se05x_token *t, const struct se05x_object *o, const struct hsm_mech *mech)
+static hsm_status check_mech(const struct se05x_token *t, const struct se05x_object *o,
+                             const struct hsm_mech *mech)
 {
     char kind[32], usage[96];
 
@@ -103,8 +111,9 @@ static hsm_status check_mech(const struct se05x_token *t, const struct se05x_obj
         mech->mgf1_hash >= HSM_HASH_COUNT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
     if (!type_fits(mech->type, o->kind.type))
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which this signature mechanism cannot use",
-                        o->label, t->where, hsm_kind_format(&o->kind, kind));
+        return hsm_fail(HSM_ERR_KEY_TYPE,
+                        "key '%s' on %s is of type %s, which this signature mechanism cannot use", o->label,
+                        t->where, hsm_kind_format(&o->kind, kind));
     return mech->type == HSM_MECH_RSA_PSS ? check_pss(t, o, mech) : HSM_OK;
 }
 
@@ -113,8 +122,8 @@ static hsm_status check_room(const struct se05x_object *o, size_t cap)
     size_t most = hsm_kind_signature_max(&o->kind);
 
     if (cap < most)
-        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu", o->label,
-                        most, cap);
+        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu",
+                        o->label, most, cap);
     return HSM_OK;
 }
 
@@ -130,7 +139,8 @@ static hsm_status refused(struct se05x_token *t, const struct se05x_object *o, u
     hsm_status st;
 
     if (sw == SE05X_SW_NOT_ALLOWED)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s: its policy on the chip does not allow this signature%s", o->label,
+        return hsm_fail(HSM_ERR_USAGE,
+                        "key '%s' on %s: its policy on the chip does not allow this signature%s", o->label,
                         t->where, o->foreign ? "; auth= in the token specification may log in to it" : "");
     if (sw != SE05X_SW_CONDITIONS && sw != SE05X_SW_DATA)
         return se05x_refused(t, sw, "the signature");
@@ -139,23 +149,27 @@ static hsm_status refused(struct se05x_token *t, const struct se05x_object *o, u
     if (!exists)
         return se05x_vanished(t, o);
     if (raw)
-        return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: the number to sign is not smaller than the modulus", o->label,
-                        t->where);
-    return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: this chip does not sign in this way (status %04x)", o->label, t->where,
-                    sw);
+        return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: the number to sign is not smaller than the modulus",
+                        o->label, t->where);
+    return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: this chip does not sign in this way (status %04x)",
+                    o->label, t->where, sw);
 }
 
-/* ---- ECDSA, EdDSA ------------------------------------------------------------------------------------------ */
+/* ---- ECDSA, EdDSA
+ * ------------------------------------------------------------------------------------------ */
 
-/* Only the leftmost bits of a digest count, as many as the order has, so it can be cut; it is a number, so zeros in front
- * change nothing as long as nothing is cut. */
+/* Only the leftmost bits of a digest count, as many as the order has, so it can be cut; it is a number, so
+ * zeros in front change nothing as long as nothing is cut. */
 static hsm_status fit_digest(const struct se05x_token *t, const struct se05x_object *o, struct hsm_bytes in,
                              uint8_t digest[DIGEST_MAX], size_t *len, uint8_t *algorithm)
 {
     static const struct {
         uint8_t len, code;
-    } codes[] = { { 20, SE05X_ECDSA_SHA1 },   { 28, SE05X_ECDSA_SHA224 }, { 32, SE05X_ECDSA_SHA256 },
-                  { 48, SE05X_ECDSA_SHA384 }, { 64, SE05X_ECDSA_SHA512 } };
+    } codes[] = { { 20, SE05X_ECDSA_SHA1 },
+                  { 28, SE05X_ECDSA_SHA224 },
+                  { 32, SE05X_ECDSA_SHA256 },
+                  { 48, SE05X_ECDSA_SHA384 },
+                  { 64, SE05X_ECDSA_SHA512 } };
     size_t order = (o->kind.bits + 7) / 8, i;
 
     if (in.len > order)
@@ -163,13 +177,20 @@ static hsm_status fit_digest(const struct se05x_token *t, const struct se05x_obj
     for (i = t->caps.fips ? 1 : 0; i < COUNT(codes) && codes[i].len < in.len; i++)
         ;
     if (i == COUNT(codes))
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: the chip takes digests of at most %d bytes", o->label,
-                        t->where, DIGEST_MAX);
+        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: the chip takes digests of at most %d bytes",
+                        o->label, t->where, DIGEST_MAX);
     *len = codes[i].len;
     *algorithm = codes[i].code;
     memset(digest, 0, *len);
     memcpy(digest + *len - in.len, in.ptr, in.len);
     return HSM_OK;
+}
+
+/* Two INTEGERs in a SEQUENCE; every other one needs a zero in front. Of P-521, every other one is a byte
+ * shorter. */
+static size_t likely_len(const struct hsm_key_kind *kind)
+{
+    return 2 * ((kind->bits + 7) / 8) + (kind->bits % 8 == 0 ? 7 : 6);
 }
 
 static hsm_status sign_ecdsa(struct se05x_token *t, const struct se05x_object *o, struct hsm_bytes in,
@@ -181,8 +202,8 @@ static hsm_status sign_ecdsa(struct se05x_token *t, const struct se05x_object *o
     hsm_status st;
 
     if ((st = fit_digest(t, o, in, digest, &len, &algorithm)) != HSM_OK ||
-        (st = se05x_ec_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm, (struct hsm_bytes){ digest, len },
-                            out, &sw)) != HSM_OK)
+        (st = se05x_ec_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm,
+                            (struct hsm_bytes){ digest, len }, likely_len(&o->kind), out, &sw)) != HSM_OK)
         return st;
     return sw == SE05X_SW_OK ? HSM_OK : refused(t, o, sw, false);
 }
@@ -194,7 +215,8 @@ static hsm_status sign_eddsa(struct se05x_token *t, const struct se05x_object *o
     uint8_t sig[ED25519_LEN];
     struct hsm_buf answer = { sig, sizeof(sig), 0 };
     uint16_t sw;
-    hsm_status st = se05x_ec_sign(t, signer(o), o->id, SE05X_TIME_ED25519, SE05X_EDDSA, in, &answer, &sw);
+    hsm_status st =
+        se05x_ec_sign(t, signer(o), o->id, SE05X_TIME_ED25519, SE05X_EDDSA, in, sizeof(sig), &answer, &sw);
 
     if (st != HSM_OK)
         return st;
@@ -208,7 +230,8 @@ static hsm_status sign_eddsa(struct se05x_token *t, const struct se05x_object *o
     return HSM_OK;
 }
 
-/* ---- RSA: encoding on the host, the private operation on the chip -------------------------------------------- */
+/* ---- RSA: encoding on the host, the private operation on the chip
+ * -------------------------------------------- */
 
 static EVP_MD *fetch(const struct se05x_token *t, enum hsm_hash hash)
 {
@@ -221,7 +244,8 @@ static hsm_status no_digest(const struct se05x_token *t, enum hsm_hash hash)
 }
 
 /* DigestInfo of RFC 8017 section 9.2; MD5-SHA1 (old TLS) and no hash at all: the bytes as they are. */
-static hsm_status digest_info(const struct se05x_token *t, enum hsm_hash hash, struct hsm_bytes in, struct hsm_buf *out)
+static hsm_status digest_info(const struct se05x_token *t, enum hsm_hash hash, struct hsm_bytes in,
+                              struct hsm_buf *out)
 {
     const ASN1_OBJECT *oid = NULL;
     struct der_writer w;
@@ -281,7 +305,8 @@ static bool add_mask(EVP_MD *md, const uint8_t *seed, size_t seed_len, uint8_t *
         count[2] = (uint8_t)(n >> 8);
         count[3] = (uint8_t)n;
         ok = EVP_DigestInit_ex2(ctx, md, NULL) == 1 && EVP_DigestUpdate(ctx, seed, seed_len) == 1 &&
-             EVP_DigestUpdate(ctx, count, sizeof(count)) == 1 && EVP_DigestFinal_ex(ctx, block, &block_len) == 1;
+             EVP_DigestUpdate(ctx, count, sizeof(count)) == 1 &&
+             EVP_DigestFinal_ex(ctx, block, &block_len) == 1;
         for (i = 0; ok && i < block_len && at < len; i++)
             out[at++] ^= block[i];
     }
@@ -305,7 +330,8 @@ static bool hash_with_salt(EVP_MD *md, struct hsm_bytes digest, struct hsm_bytes
 
 /*
  * EMSA-PSS of RFC 8017 section 9.1.1, because libcrypto offers it alone only through deprecated calls:
- * EM = (PS 01 salt) xor MGF1(H) | H | BC. @p em_len is the modulus length; with 8k + 1 bits EM is one byte shorter.
+ * EM = (PS 01 salt) xor MGF1(H) | H | BC. @p em_len is the modulus length; with 8k + 1 bits EM is one byte
+ * shorter.
  */
 static hsm_status encode_pss(const struct se05x_token *t, const struct hsm_mech *mech, unsigned bits,
                              struct hsm_bytes in, uint8_t *em, size_t em_len)
@@ -333,16 +359,16 @@ static hsm_status encode_pss(const struct se05x_token *t, const struct hsm_mech 
     return st;
 }
 
-static hsm_status encode(const struct se05x_token *t, const struct se05x_object *o, const struct hsm_mech *mech,
-                         struct hsm_bytes in, uint8_t *em, size_t em_len)
+static hsm_status encode(const struct se05x_token *t, const struct se05x_object *o,
+                         const struct hsm_mech *mech, struct hsm_bytes in, uint8_t *em, size_t em_len)
 {
     if (mech->type == HSM_MECH_RSA_PKCS1)
         return encode_pkcs1(t, mech, in, em, em_len);
     if (mech->type == HSM_MECH_RSA_PSS)
         return encode_pss(t, mech, o->kind.bits, in, em, em_len);
     if (o->modulus_len == em_len && memcmp(in.ptr, o->modulus, em_len) >= 0)
-        return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: the number to sign is not smaller than the modulus", o->label,
-                        t->where);
+        return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: the number to sign is not smaller than the modulus",
+                        o->label, t->where);
     memcpy(em, in.ptr, em_len);
     return HSM_OK;
 }
@@ -381,7 +407,8 @@ hsm_status se05x_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_me
     return sign_rsa(t, o, mech, in, out);
 }
 
-/* ---- the chip hashes ----------------------------------------------------------------------------------------- */
+/* ---- the chip hashes
+ * ----------------------------------------------------------------------------------------- */
 
 /* The chip's code for this padding and digest, 0 if it has none. MGF1 always with the same digest. */
 static uint8_t message_algorithm(const struct se05x_object *o, const struct hsm_mech *mech)
@@ -400,12 +427,12 @@ static uint8_t message_algorithm(const struct se05x_object *o, const struct hsm_
         if (rows[i].hash == mech->hash)
             return mech->type == HSM_MECH_RSA_PKCS1                                ? rows[i].pkcs1
                    : mech->type == HSM_MECH_RSA_PSS && mgf1_of(mech) == mech->hash ? rows[i].pss
-                                                                                  : 0;
+                                                                                   : 0;
     return 0;
 }
 
-hsm_status se05x_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,
-                              struct hsm_buf *out)
+hsm_status se05x_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                              struct hsm_bytes in, struct hsm_buf *out)
 {
     struct se05x_token *t = se05x_of(tok);
     size_t modulus, salt_len = 0;
@@ -424,9 +451,11 @@ hsm_status se05x_sign_message(struct hsm_token *tok, hsm_handle key, const struc
     modulus = (o->kind.bits + 7) / 8;
     algorithm = message_algorithm(o, mech);
     if (algorithm == 0 || in.len == 0 || in.len + salt_len >= modulus ||
-        (mech->type == HSM_MECH_RSA_PSS && mech->salt_len == 0) || (salt_len != 0 && !t->caps.v7) || salt_len > 64)
+        (mech->type == HSM_MECH_RSA_PSS && mech->salt_len == 0) || (salt_len != 0 && !t->caps.v7) ||
+        salt_len > 64)
         return HSM_ERR_UNSUPPORTED;
-    st = se05x_rsa_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm, salt_len, in, modulus, out, &sw);
+    st = se05x_rsa_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm, salt_len, in, modulus, out,
+                        &sw);
     if (st != HSM_OK || sw == SE05X_SW_OK)
         return st;
     st = refused(t, o, sw, false);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The token on top of the applet's commands: what directory.c, change.c, key.c, object.c, import.c, create.c, pin.c,
- * sign.c, attest.c, counter.c and driver.c share.
+ * The token on top of the applet's commands: what directory.c, change.c, key.c, object.c, import.c, create.c,
+ * pin.c, sign.c, attest.c, counter.c and driver.c share.
  */
 #ifndef SE05X_TOKEN_H
 #define SE05X_TOKEN_H
@@ -22,8 +22,8 @@ enum {
     SE05X_TRIES_LIMIT = 255
 };
 
-#define SE05X_ID_UNIQUE      UINT32_C(0x7fff0206) /* 18 bytes, readable by all */
-#define SE05X_ID_ATTESTER    UINT32_C(0xf0000012) /* NXP's attestation key pair, P-256 */
+#define SE05X_ID_UNIQUE        UINT32_C(0x7fff0206) /* 18 bytes, readable by all */
+#define SE05X_ID_ATTESTER      UINT32_C(0xf0000012) /* NXP's attestation key pair, P-256 */
 #define SE05X_ID_ATTESTER_CERT UINT32_C(0xf0000013)
 
 /** What must be known of an object to use it without asking again. */
@@ -45,13 +45,14 @@ struct se05x_directory {
     bool read; /* TOKEN has been read in this process */
     bool initialised;
     struct se05x_token_info info;
-    unsigned wrong_pins[2]; /* by role: seen by this process since the last right one */
+    unsigned wrong_pins[2];          /* by role: seen by this process since the last right one */
     struct se05x_credential foreign; /* auth= : what the PIN opens instead of our own user; value unused */
     struct se05x_object known[SE05X_KNOWN_MAX];
     size_t next; /* place to be used next */
 };
 
-/* ---- directory.c ----------------------------------------------------------------------------------------- */
+/* ---- directory.c -----------------------------------------------------------------------------------------
+ */
 
 HSM_MUST_USE hsm_status se05x_directory_new(struct se05x_token *t, const struct hsm_open_args *args);
 void se05x_directory_free(struct se05x_token *t);
@@ -68,7 +69,8 @@ static inline uint32_t se05x_auth_id(uint32_t generation, enum hsm_role role)
 }
 
 HSM_MUST_USE hsm_status se05x_exists(struct se05x_token *t, uint32_t id, bool *exists);
-/** After a write that failed with @p st: may it have been done, and was it? @return true if so; *exists is valid then. */
+/** After a write that failed with @p st: may it have been done, and was it? @return true if so; *exists is
+ * valid then. */
 bool se05x_unsure(struct se05x_token *t, hsm_status st, uint32_t id, bool *exists);
 /** Delete; HSM_OK also if it was not there. HSM_ERR_DENIED: the policy does not allow it. */
 HSM_MUST_USE hsm_status se05x_remove(struct se05x_token *t, enum se05x_auth auth, uint32_t id);
@@ -86,15 +88,18 @@ HSM_MUST_USE hsm_status se05x_record_place(struct se05x_token *t, enum hsm_class
 /** Take a record out of its chain: delete, or leave a tombstone if others come behind it. */
 HSM_MUST_USE hsm_status se05x_record_bury(struct se05x_token *t, enum se05x_auth auth, uint32_t record_id);
 
-hsm_status se05x_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each, void *arg);
+hsm_status se05x_enumerate(struct hsm_token *tok, enum hsm_class cls, const char *label, hsm_object_fn *each,
+                           void *arg);
 /** Facts about @p handle; borrowed until the next call. HSM_ERR_NO_OBJECT */
-HSM_MUST_USE hsm_status se05x_lookup(struct se05x_token *t, hsm_handle handle, const struct se05x_object **obj);
+HSM_MUST_USE hsm_status se05x_lookup(struct se05x_token *t, hsm_handle handle,
+                                     const struct se05x_object **obj);
 void se05x_remember(struct se05x_token *t, hsm_handle handle, const struct se05x_record *r);
 void se05x_forget(struct se05x_token *t, hsm_handle handle);
 /** The chip knows nothing of an object that we thought is there: HSM_ERR_NO_OBJECT, or HSM_ERR_TOKEN_GONE. */
 hsm_status se05x_vanished(struct se05x_token *t, const struct se05x_object *obj);
 
-/* ---- change.c: writers ----------------------------------------------------------------------------------- */
+/* ---- change.c: writers -----------------------------------------------------------------------------------
+ */
 
 struct se05x_change {
     enum se05x_auth auth; /* whose session writes */
@@ -105,10 +110,11 @@ struct se05x_change {
 /** Rights to write as @p role; HSM_ERR_PIN_REQUIRED. No I/O but TOKEN. */
 HSM_MUST_USE hsm_status se05x_writer(struct se05x_token *t, enum se05x_auth *auth);
 /** Take the chip, check that the token is there, finish or undo what a writer before us left unfinished. */
-HSM_MUST_USE hsm_status se05x_change_begin(struct se05x_token *t, enum se05x_auth auth, struct se05x_change *c);
+HSM_MUST_USE hsm_status se05x_change_begin(struct se05x_token *t, enum se05x_auth auth,
+                                           struct se05x_change *c);
 void se05x_change_end(struct se05x_token *t);
-HSM_MUST_USE hsm_status se05x_change_intend(struct se05x_token *t, struct se05x_change *c, enum se05x_journal_op op,
-                                            uint32_t record_id, uint32_t value_id);
+HSM_MUST_USE hsm_status se05x_change_intend(struct se05x_token *t, struct se05x_change *c,
+                                            enum se05x_journal_op op, uint32_t record_id, uint32_t value_id);
 HSM_MUST_USE hsm_status se05x_change_done(struct se05x_token *t, struct se05x_change *c);
 /** Undo (or, if it is a destruction, finish) what was intended. @return @p st, its line kept */
 hsm_status se05x_change_undo(struct se05x_token *t, struct se05x_change *c, hsm_status st);
@@ -125,12 +131,14 @@ struct se05x_creation {
 /** @p in_pieces: a file that takes several commands, so that its owner may write to it. */
 HSM_MUST_USE hsm_status se05x_creation_begin(struct se05x_token *t, const struct hsm_object_spec *spec,
                                              enum hsm_class cls, enum hsm_origin origin,
-                                             const struct hsm_key_kind *kind, bool in_pieces, struct se05x_creation *c);
+                                             const struct hsm_key_kind *kind, bool in_pieces,
+                                             struct se05x_creation *c);
 /** Write the record, close the journal; on any failure, or if @p st is one already, undo all. */
 HSM_MUST_USE hsm_status se05x_creation_finish(struct se05x_token *t, struct se05x_creation *c, hsm_status st,
                                               hsm_handle *handle);
 
-/* ---- key.c: public keys and curves ------------------------------------------------------------------------ */
+/* ---- key.c: public keys and curves ------------------------------------------------------------------------
+ */
 
 /** Can this chip have such a key? HSM_ERR_KEY_TYPE with the reason. */
 HSM_MUST_USE hsm_status se05x_kind_check(const struct se05x_token *t, const struct hsm_key_kind *kind);
@@ -146,7 +154,8 @@ HSM_MUST_USE hsm_status se05x_describe_key(struct se05x_token *t, const struct h
                                            struct se05x_record *r);
 hsm_status se05x_generate(struct hsm_token *tok, const struct hsm_object_spec *spec, hsm_handle *handle);
 
-/* ---- import.c, object.c ----------------------------------------------------------------------------------- */
+/* ---- import.c, object.c -----------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_import(struct hsm_token *tok, const struct hsm_object_spec *spec, struct hsm_bytes pkcs8,
                         hsm_handle *handle);
@@ -156,7 +165,8 @@ hsm_status se05x_get(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *v
 hsm_status se05x_export_private(struct hsm_token *tok, hsm_handle handle, struct hsm_buf *pkcs8);
 hsm_status se05x_destroy(struct hsm_token *tok, hsm_handle handle);
 
-/* ---- create.c, pin.c --------------------------------------------------------------------------------------- */
+/* ---- create.c, pin.c
+ * --------------------------------------------------------------------------------------- */
 
 hsm_status se05x_create(const struct hsm_open_args *args, const struct hsm_token_init *init);
 hsm_status se05x_pin_login(struct hsm_token *tok, enum hsm_role role, struct hsm_bytes pin);
@@ -170,15 +180,17 @@ HSM_MUST_USE hsm_status se05x_pin_new_params(struct se05x_token *t, uint64_t mem
                                              struct se05x_pin_params *params);
 /** The key of the authentication object of @p role in this generation. */
 HSM_MUST_USE hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_params *params,
-                                             enum hsm_role role, struct hsm_bytes pin, struct se05x_credential *cred);
+                                             enum hsm_role role, struct hsm_bytes pin,
+                                             struct se05x_credential *cred);
 /** Create the authentication object of @p role. */
-HSM_MUST_USE hsm_status se05x_pin_create_object(struct se05x_token *t, enum se05x_auth auth, enum hsm_role role,
-                                                const struct se05x_credential *cred);
+HSM_MUST_USE hsm_status se05x_pin_create_object(struct se05x_token *t, enum se05x_auth auth,
+                                                enum hsm_role role, const struct se05x_credential *cred);
 /** Log in, and count what the chip says of it. */
 HSM_MUST_USE hsm_status se05x_pin_prove(struct se05x_token *t, enum hsm_role role, struct hsm_bytes pin);
 unsigned se05x_pin_tries_left(struct se05x_token *t, enum hsm_role role);
 
-/* ---- sign.c, attest.c, counter.c, driver.c -------------------------------------------------------------------- */
+/* ---- sign.c, attest.c, counter.c, driver.c
+ * -------------------------------------------------------------------- */
 
 hsm_key_op se05x_sign, se05x_sign_message;
 hsm_status se05x_attest(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
