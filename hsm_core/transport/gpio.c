@@ -11,7 +11,7 @@
 
 #include <linux/gpio.h>
 
-#include "hsm/types.h"
+#include "clock.h"
 
 #define SYSFS "/sys/class/gpio/"
 
@@ -68,22 +68,52 @@ static hsm_status cannot(const struct pin *pin, const char *what)
                     "enable pin %s line %u: cannot %s: %s", pin->path, pin->line, what, strerror(errno));
 }
 
+/* Not usleep(): a signal would cut it short. */
+static void wait_us(unsigned us)
+{
+    clock_sleep_until_us(NULL, clock_now_us(NULL) + us);
+}
+
 static hsm_status pulse_sysfs(const struct pin *pin, unsigned off_us, unsigned settle_us)
 {
+    hsm_status st = HSM_OK;
     char path[160];
     int fd;
 
     (void)snprintf(path, sizeof(path), "%s/value", pin->path);
     if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
         return cannot(pin, "open it (exported, direction out?)");
-    if (write(fd, pin->active_low ? "1" : "0", 1) != 1 || usleep(off_us) != 0 ||
-        write(fd, pin->active_low ? "0" : "1", 1) != 1) {
-        (void)close(fd);
-        return cannot(pin, "set it");
+    if (write(fd, pin->active_low ? "1" : "0", 1) != 1) {
+        st = cannot(pin, "switch it off");
+    } else {
+        wait_us(off_us);
+        if (write(fd, pin->active_low ? "0" : "1", 1) != 1)
+            st = cannot(pin, "switch it on again");
+        wait_us(settle_us);
     }
     (void)close(fd);
-    (void)usleep(settle_us);
+    return st;
+}
+
+/* Others that use the line are named; and an input with a pull-up, as a board may have it, becomes one again. */
+static hsm_status look_at_line(const struct pin *pin, int chip, bool *was_input)
+{
+    struct gpio_v2_line_info info = { .offset = pin->line };
+
+    if (ioctl(chip, GPIO_V2_GET_LINEINFO_IOCTL, &info) != 0)
+        return cannot(pin, "look at the line");
+    if ((info.flags & GPIO_V2_LINE_FLAG_USED) != 0)
+        return hsm_fail(HSM_ERR_BUSY, "enable pin %s line %u is in use by '%.32s'", pin->path, pin->line,
+                        info.consumer);
+    *was_input = (info.flags & GPIO_V2_LINE_FLAG_OUTPUT) == 0;
     return HSM_OK;
+}
+
+static void back_to_input(int fd)
+{
+    struct gpio_v2_line_config input = { .flags = GPIO_V2_LINE_FLAG_INPUT };
+
+    (void)ioctl(fd, GPIO_V2_LINE_SET_CONFIG_IOCTL, &input);
 }
 
 static bool set_line(int fd, bool on)
@@ -97,19 +127,26 @@ static hsm_status pulse_chip(const struct pin *pin, unsigned off_us, unsigned se
 {
     struct gpio_v2_line_request request = { .num_lines = 1, .consumer = "hsm se05x enable" };
     int chip = open(pin->path, O_RDWR | O_CLOEXEC);
-    hsm_status st = HSM_OK;
+    bool was_input = false;
+    hsm_status st;
 
     if (chip < 0)
         return cannot(pin, "open it");
+    if ((st = look_at_line(pin, chip, &was_input)) != HSM_OK) {
+        (void)close(chip);
+        return st;
+    }
     request.offsets[0] = pin->line;
     request.config.flags = GPIO_V2_LINE_FLAG_OUTPUT | (pin->active_low ? GPIO_V2_LINE_FLAG_ACTIVE_LOW : 0);
     if (ioctl(chip, GPIO_V2_GET_LINE_IOCTL, &request) != 0) {
         st = cannot(pin, "take the line");
     } else { /* requested as 0: the chip is off already */
-        (void)usleep(off_us);
+        wait_us(off_us);
         if (!set_line(request.fd, true))
-            st = cannot(pin, "set it");
-        (void)usleep(settle_us);
+            st = cannot(pin, "switch it on again");
+        if (was_input)
+            back_to_input(request.fd);
+        wait_us(settle_us);
         (void)close(request.fd);
     }
     (void)close(chip);

@@ -44,12 +44,16 @@ static enum bus_result result_of(struct hsm_transport *t, ssize_t n, size_t len)
     case EREMOTEIO:
     case EIO:
         return BUS_NACK;
-    case EAGAIN:
-    case ETIMEDOUT:
-    case EBUSY:
-        return BUS_DISTURBED;
-    default:
+    case ENODEV:
+    case EBADF:
+    case EINVAL:
+    case EOPNOTSUPP:
+    case EPERM:
+    case ENOSYS:
+    case EFAULT:
         return BUS_GONE;
+    default: /* EAGAIN, ETIMEDOUT, EBUSY; ESHUTDOWN and EACCES while the system goes to sleep or wakes up */
+        return BUS_DISTURBED;
     }
 }
 
@@ -113,12 +117,19 @@ static const struct hsm_transport_ops i2c_ops_with_ena = {
 
 static hsm_status denied(const char *path)
 {
+    struct group entry, *group = NULL;
+    char names[1024]; /* getgrgid() is not for threads */
     struct stat node;
-    struct group *group = stat(path, &node) == 0 ? getgrgid(node.st_gid) : NULL;
 
-    return hsm_fail(HSM_ERR_DENIED,
-                    "%s: permission denied; its group is %s: add this user to it, or give the node to one",
-                    path, group != NULL ? group->gr_name : "unknown");
+    if (stat(path, &node) == 0 && (node.st_mode & 060) == 060)
+        (void)getgrgid_r(node.st_gid, &entry, names, sizeof(names), &group);
+    if (group == NULL)
+        return hsm_fail(HSM_ERR_DENIED,
+                        "%s: permission denied to uid %u; give the node to a group (udev: GROUP=\"i2c\", "
+                        "MODE=\"0660\") and this user to the group",
+                        path, (unsigned)geteuid());
+    return hsm_fail(HSM_ERR_DENIED, "%s: permission denied to uid %u; add this user to group %s", path,
+                    (unsigned)geteuid(), group->gr_name);
 }
 
 static hsm_status open_node(struct i2c_bus *b, const char *path)
@@ -141,6 +152,32 @@ static hsm_status open_node(struct i2c_bus *b, const char *path)
     return HSM_OK;
 }
 
+/* "lm75", or "" if nothing is known of it. */
+static void driver_at(unsigned bus, unsigned addr, char *out, size_t out_len)
+{
+    char path[96], target[256];
+    ssize_t n;
+
+    (void)snprintf(path, sizeof(path), "/sys/bus/i2c/devices/%u-%04x/driver", bus, addr);
+    n = readlink(path, target, sizeof(target) - 1);
+    target[n > 0 ? n : 0] = '\0';
+    (void)snprintf(out, out_len, "%s", strrchr(target, '/') != NULL ? strrchr(target, '/') + 1 : "");
+}
+
+/* Its driver would be disturbed in the middle of its own messages: no I2C_SLAVE_FORCE. */
+static hsm_status in_use(struct i2c_bus *b, const char *path, unsigned addr)
+{
+    struct stat node = { 0 };
+    char driver[64];
+
+    (void)fstat(b->fd, &node);
+    driver_at(minor(node.st_rdev), addr, driver, sizeof(driver));
+    return hsm_fail(HSM_ERR_BUSY,
+                    "%s: kernel driver %s%sholds address 0x%02x; unbind it (/sys/bus/i2c/devices/%u-%04x), or take "
+                    "it out of the device tree",
+                    path, driver, driver[0] != '\0' ? " " : "", addr, minor(node.st_rdev), addr);
+}
+
 static hsm_status set_address(struct i2c_bus *b, const char *path, unsigned addr)
 {
     unsigned long functions = 0;
@@ -152,13 +189,9 @@ static hsm_status set_address(struct i2c_bus *b, const char *path, unsigned addr
         return hsm_fail(HSM_ERR_UNSUPPORTED,
                         "%s: this adapter only speaks SMBus; the chip needs plain I2C messages", path);
     if (ioctl(b->fd, I2C_SLAVE, (unsigned long)addr) != 0)
-        return errno == EBUSY
-                   ? hsm_fail(
-                         HSM_ERR_BUSY,
-                         "%s: a kernel driver holds address 0x%02x; unbind it (see /sys/bus/i2c/devices/)",
-                         path, addr)
-                   : hsm_fail(HSM_ERR_CONFIG, "%s: address 0x%02x is refused: %s", path, addr,
-                              strerror(errno));
+        return errno == EBUSY ? in_use(b, path, addr)
+                              : hsm_fail(HSM_ERR_CONFIG, "%s: address 0x%02x is refused: %s", path, addr,
+                                         strerror(errno));
     (void)ioctl(b->fd, I2C_PEC, 0UL);
     len = strlen(b->base.state_name);
     (void)snprintf(b->base.state_name + len, sizeof(b->base.state_name) - len, "-%02x", addr);

@@ -52,7 +52,7 @@ enum bus_result bus_read(struct hsm_transport *t, uint8_t *ptr, size_t len);
  * Open an i2c-dev node. No message is sent.
  * @param path      "/dev/i2c-3"
  * @param addr      7-bit address
- * @param ena_gpio  "" or "gpiochip0:12[:low]" (libgpiod) or "/sys/class/gpio/gpio12[:low]"
+ * @param ena_gpio  "" or "gpiochip0:12[:low]" (character device) or "/sys/class/gpio/gpio12[:low]"
  * @return HSM_ERR_NO_TOKEN (no such node, no adapter), HSM_ERR_DENIED (permission; says which group),
  * HSM_ERR_BUSY (a kernel driver is bound to the address), HSM_ERR_UNSUPPORTED (adapter without plain I2C
  * messages)

@@ -100,7 +100,7 @@ make_board_token()
     export HSM_TOKEN=$chip HSM_PIN_SOURCE=file:$work/pin
     chgrp www-data /dev/i2c-7
     chmod 660 /dev/i2c-7
-    ok 'token init' hsmctl token init --label board --generate-pin --group www-data
+    ok 'token init' hsmctl token init --force --label board --generate-pin --group www-data
     make_key web ec:P-256
 }
 
@@ -216,7 +216,7 @@ part 'i2c-dev' i2c_dev_is_real
 part 'transport on /dev/i2c-7' transport
 part 'bus scan on /dev/i2c-7' scan
 part 'driver suite on /dev/i2c-7' driver_suite
-make_board_token
+part 'hsmctl on /dev/i2c-7' make_board_token
 part 'adapters with other NACKs' refusals
 part 'chip loses power on /dev/i2c-7' power_loss
 part 'nginx with a key behind /dev/i2c-7' tls

@@ -42,7 +42,8 @@ struct se05x_link {
     bool gone;        /* the bus is no more */
     bool end_session; /* tell the chip on closing that it may sleep */
     uint64_t instance;
-    uint64_t heard_us; /* when the chip's last block ended */
+    uint64_t heard_us;     /* when the chip's last block ended */
+    char pin_trouble[200]; /* why the enable pin could not be used, if so */
     struct se05x_link_stats stats;
     uint8_t atr[64];
     size_t atr_len;
@@ -321,8 +322,9 @@ static hsm_status failed(struct se05x_link *link)
     link->broken = true;
     if (link->gone)
         return gone(link);
-    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s%s; is the chip powered and the bus free?", link->bus->name,
-                    cause, error != 0 ? " (" : "", error != 0 ? strerror(error) : "", error != 0 ? ")" : "");
+    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s%s; is the chip powered and the bus free?%s", link->bus->name,
+                    cause, error != 0 ? " (" : "", error != 0 ? strerror(error) : "", error != 0 ? ")" : "",
+                    link->pin_trouble);
 }
 
 static enum se05x_delivery delivered(const struct t1_link *t1)
@@ -364,8 +366,13 @@ hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, st
 
 static bool reset_by_pin(struct se05x_link *link, uint64_t step_us)
 {
-    return link->bus->ops->power_cycle != NULL && link->bus->ops->power_cycle(link->bus) == HSM_OK &&
-           request(link, T1_S_SOFT_RESET, NULL, 0, now_us(link) + step_us);
+    hsm_status st;
+
+    if (link->bus->ops->power_cycle == NULL)
+        return false;
+    if ((st = link->bus->ops->power_cycle(link->bus)) != HSM_OK)
+        (void)snprintf(link->pin_trouble, sizeof(link->pin_trouble), "; %.190s", hsm_error_text(st));
+    return st == HSM_OK && request(link, T1_S_SOFT_RESET, NULL, 0, now_us(link) + step_us);
 }
 
 /* Each rung has its share of the time-out; a chip that works on what a dead process asked of it asks for more
@@ -391,6 +398,7 @@ static bool climb(struct se05x_link *link, bool hard)
 
 static hsm_status bring_up(struct se05x_link *link, bool hard)
 {
+    link->pin_trouble[0] = '\0';
     begin(link);
     if (!climb(link, hard))
         return failed(link);
