@@ -27,14 +27,15 @@ struct tlv_writer {
     bool full;
 };
 void tlv_init(struct tlv_writer *w, struct hsm_buf *out);
-void tlv_put(struct tlv_writer *w, uint8_t tag, struct hsm_bytes value); /* shortest length form; empty values too */
+void tlv_put(struct tlv_writer *w, uint8_t tag,
+             struct hsm_bytes value); /* shortest length form; empty values too */
 void tlv_put_u8(struct tlv_writer *w, uint8_t tag, uint8_t value);
 void tlv_put_u16(struct tlv_writer *w, uint8_t tag, uint16_t value);
 void tlv_put_u32(struct tlv_writer *w, uint8_t tag, uint32_t value);
 HSM_MUST_USE hsm_status tlv_finish(struct tlv_writer *w); /* HSM_ERR_BUFFER if something did not fit */
 
-/** Take the TLV with @p tag off the front of @p in; any of the three length forms. @return false, @p in unchanged, if the
- *  next one has another tag or is malformed. */
+/** Take the TLV with @p tag off the front of @p in; any of the three length forms. @return false, @p in
+ * unchanged, if the next one has another tag or is malformed. */
 bool tlv_take(struct hsm_bytes *in, uint8_t tag, struct hsm_bytes *value);
 bool tlv_take_u8(struct hsm_bytes *in, uint8_t tag, uint8_t *value);
 /** One to four value bytes, big-endian. */

@@ -19,7 +19,8 @@ static enum t1_action fail(struct t1_link *link, const char *cause)
     return T1_FAIL;
 }
 
-/* ---- what we say ---------------------------------------------------------------------------------------- */
+/* ---- what we say ----------------------------------------------------------------------------------------
+ */
 
 static enum t1_action send(struct t1_link *link, enum t1_last what, uint8_t pcb, struct hsm_bytes inf)
 {
@@ -73,7 +74,7 @@ static enum t1_action repeat_last(struct t1_link *link)
 
 static enum t1_action ask_again(struct t1_link *link, enum t1_error error)
 {
-    if (link->retries++ >= T1_RETRIES)
+    if (link->retries++ >= (error == T1_ERR_CRC ? T1_RETRIES_GARBLED : T1_RETRIES))
         return fail(link, error == T1_ERR_CRC ? "what arrives is garbled" : "the chip does not answer");
     if (!link->is_apdu)
         return send_empty(link, T1_LAST_REQUEST, (uint8_t)(0xc0 | link->s_code));
@@ -119,7 +120,8 @@ bool t1_link_computing(const struct t1_link *link)
     return link->is_apdu && !link->answering && !more_pieces(link);
 }
 
-/* ---- I-blocks: the answer -------------------------------------------------------------------------------- */
+/* ---- I-blocks: the answer --------------------------------------------------------------------------------
+ */
 
 static bool append(struct hsm_buf *answer, struct hsm_bytes inf)
 {
@@ -165,7 +167,8 @@ static enum t1_action got_i(struct t1_link *link, const struct t1_frame *f)
     return t1_i_more(f->pcb) ? acknowledge(link) : T1_DONE;
 }
 
-/* ---- R-blocks: what became of ours ----------------------------------------------------------------------- */
+/* ---- R-blocks: what became of ours -----------------------------------------------------------------------
+ */
 
 static enum t1_action next_piece(struct t1_link *link)
 {
@@ -203,13 +206,17 @@ static enum t1_action got_r_beyond(struct t1_link *link, unsigned error)
 static enum t1_action got_r(struct t1_link *link, const struct t1_frame *f)
 {
     unsigned error = f->pcb & 0x03;
+    bool waiting = t1_r_seq(f->pcb) == link->ns;
 
-    if (!link->is_apdu || link->answering || link->last == T1_LAST_RESPONSE)
+    if (!link->is_apdu || link->answering)
         return repeat_last(link); /* about the S- or R-block that we sent last */
-    return t1_r_seq(f->pcb) == link->ns ? got_r_waiting(link, error) : got_r_beyond(link, error);
+    if (link->last == T1_LAST_RESPONSE && (error != T1_ACK || waiting || !more_pieces(link)))
+        return repeat_last(link);
+    return waiting ? got_r_waiting(link, error) : got_r_beyond(link, error);
 }
 
-/* ---- S-blocks -------------------------------------------------------------------------------------------- */
+/* ---- S-blocks --------------------------------------------------------------------------------------------
+ */
 
 static bool grant_time(struct t1_link *link, unsigned multiplier)
 {
@@ -256,7 +263,8 @@ static enum t1_action got_response(struct t1_link *link, const struct t1_frame *
                                         : fail(link, "the answer is longer than any the chip may give");
 }
 
-/* ---- the step -------------------------------------------------------------------------------------------- */
+/* ---- the step --------------------------------------------------------------------------------------------
+ */
 
 static enum t1_action got_frame(struct t1_link *link)
 {

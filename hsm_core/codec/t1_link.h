@@ -28,10 +28,11 @@ enum t1_action {
 };
 
 enum {
-    T1_RETRIES = 3,     /* questions in a row that bring no good block */
-    T1_RESENDS = 6,     /* blocks sent again in one exchange */
-    T1_WTX_MAX = 600,   /* requests for more time in one exchange */
-    T1_WTX_TOTAL = 1200 /* waiting times granted in one exchange */
+    T1_RETRIES = 3,         /* questions in a row that bring no good block */
+    T1_RETRIES_GARBLED = 7, /* the same if something arrives: that costs no waiting */
+    T1_RESENDS = 6,         /* blocks sent again in one exchange */
+    T1_WTX_MAX = 600,       /* requests for more time in one exchange */
+    T1_WTX_TOTAL = 1200     /* waiting times granted in one exchange */
 };
 
 /** What the block in link->out is. */

@@ -16,8 +16,8 @@ uint64_t clock_now_us(struct hsm_transport *t)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* The kernel may wake a thread later by its timer slack, by default 50 us: much for a pause of 300 us. It is the
- * application's thread, so it gets its slack back. */
+/* The kernel may wake a thread later by its timer slack, by default 50 us: much for a pause of 300 us. It is
+ * the application's thread, so it gets its slack back. */
 void clock_sleep_until_us(struct hsm_transport *t, uint64_t when_us)
 {
     struct timespec when = { (time_t)(when_us / 1000000), (long)(when_us % 1000000) * 1000 };

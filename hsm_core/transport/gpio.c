@@ -95,7 +95,8 @@ static hsm_status pulse_sysfs(const struct pin *pin, unsigned off_us, unsigned s
     return st;
 }
 
-/* Others that use the line are named; and an input with a pull-up, as a board may have it, becomes one again. */
+/* Others that use the line are named; and an input with a pull-up, as a board may have it, becomes one again.
+ */
 static hsm_status look_at_line(const struct pin *pin, int chip, bool *was_input)
 {
     struct gpio_v2_line_info info = { .offset = pin->line };

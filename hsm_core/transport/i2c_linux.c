@@ -172,10 +172,11 @@ static hsm_status in_use(struct i2c_bus *b, const char *path, unsigned addr)
 
     (void)fstat(b->fd, &node);
     driver_at(minor(node.st_rdev), addr, driver, sizeof(driver));
-    return hsm_fail(HSM_ERR_BUSY,
-                    "%s: kernel driver %s%sholds address 0x%02x; unbind it (/sys/bus/i2c/devices/%u-%04x), or take "
-                    "it out of the device tree",
-                    path, driver, driver[0] != '\0' ? " " : "", addr, minor(node.st_rdev), addr);
+    return hsm_fail(
+        HSM_ERR_BUSY,
+        "%s: kernel driver %s%sholds address 0x%02x; unbind it (/sys/bus/i2c/devices/%u-%04x), or take "
+        "it out of the device tree",
+        path, driver, driver[0] != '\0' ? " " : "", addr, minor(node.st_rdev), addr);
 }
 
 static hsm_status set_address(struct i2c_bus *b, const char *path, unsigned addr)

@@ -81,7 +81,7 @@ driver_suite()
 # Each address once; 0x48 only by the chip's own protocol. The test chips at 0x52 to 0x54 disturb the bus.
 scan()
 {
-    local other
+    local other bus_number
 
     start_bus 8 --test-chips --no-empty
     other=$pump
@@ -90,7 +90,7 @@ scan()
         cp "$work/out" "$work/scan"
         same 'it finds the chip' "$(grep -c '^0x48 *SE05x' "$work/scan")" 1
         same 'and the other devices' "$(grep -Ec '^0x4a *answers|^0x5[234] *the bus is disturbed' "$work/scan")" 4
-            same 'and nothing else' "$(grep -c '^0x' "$work/scan")" 5
+        same 'and nothing else' "$(grep -c '^0x' "$work/scan")" 5
     done
     stop_bus 8 "$other"
 }

@@ -12,7 +12,8 @@
     }
 #define DATA 0x41, 0x02, 0x00, 0x10
 
-/* ---- APDUs ----------------------------------------------------------------------------------------------- */
+/* ---- APDUs -----------------------------------------------------------------------------------------------
+ */
 
 static const struct form {
     struct apdu apdu;
@@ -89,13 +90,13 @@ START_TEST(parse_never_reads_beyond_a_truncation)
 END_TEST
 
 static const struct hsm_bytes bad_apdus[] = {
-    BYTES(0x80, 0x04, 0x00),                                           /* no header */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x05, DATA),                         /* less than Lc */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x03, DATA, 0x00),                   /* more than Lc and Le */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x04, DATA, 0x00),       /* half of an extended Le */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x05, DATA),             /* less than extended Lc */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x00, 0x00),             /* extended Lc of 0 */
-    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00),                         /* half a length */
+    BYTES(0x80, 0x04, 0x00),                                     /* no header */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x05, DATA),                   /* less than Lc */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x03, DATA, 0x00),             /* more than Lc and Le */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x04, DATA, 0x00), /* half of an extended Le */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x05, DATA),       /* less than extended Lc */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x00, 0x00),       /* extended Lc of 0 */
+    BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00),                   /* half a length */
     BYTES(0x80, 0x04, 0x00, 0x49, 0x00, 0x00, 0x04, DATA, 0x00, 0x00, 0x00),
 };
 
@@ -110,7 +111,8 @@ END_TEST
 START_TEST(encode_then_parse_keeps_every_length)
 {
     static uint8_t data[1000], bytes[1010];
-    struct apdu a = { .cla = 0x80, .ins = 1, .extended = _i & 1, .has_le = _i >> 1 & 1, .data = { data, 0 } }, b;
+    struct apdu a = { .cla = 0x80, .ins = 1, .extended = _i & 1, .has_le = _i >> 1 & 1, .data = { data, 0 } },
+                b;
     struct hsm_buf out = { bytes, sizeof(bytes), 0 };
 
     for (a.data.len = 0; a.data.len <= sizeof(data); a.data.len++) {
@@ -124,7 +126,8 @@ START_TEST(encode_then_parse_keeps_every_length)
 }
 END_TEST
 
-/* ---- TLV ------------------------------------------------------------------------------------------------- */
+/* ---- TLV -------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     size_t len;
@@ -230,11 +233,16 @@ static void stays(struct hsm_bytes in, uint8_t tag)
 }
 
 static const struct hsm_bytes bad_tlvs[] = {
-    BYTES(0x42, 0x01, 0x00),       BYTES(0x41),
-    BYTES(0x41, 0x01),             BYTES(0x41, 0x81),
-    BYTES(0x41, 0x81, 0x01),       BYTES(0x41, 0x82, 0x00),
-    BYTES(0x41, 0x82, 0x00, 0x01), BYTES(0x41, 0x80, 0x00, 0x00, 0x00),
-    BYTES(0x41, 0x83, 0x00, 0x00, 0x01, 0x00), BYTES(0x41, 0xff, 0x00),
+    BYTES(0x42, 0x01, 0x00),
+    BYTES(0x41),
+    BYTES(0x41, 0x01),
+    BYTES(0x41, 0x81),
+    BYTES(0x41, 0x81, 0x01),
+    BYTES(0x41, 0x82, 0x00),
+    BYTES(0x41, 0x82, 0x00, 0x01),
+    BYTES(0x41, 0x80, 0x00, 0x00, 0x00),
+    BYTES(0x41, 0x83, 0x00, 0x00, 0x01, 0x00),
+    BYTES(0x41, 0xff, 0x00),
 };
 
 START_TEST(tlv_take_leaves_what_it_cannot_take)

@@ -17,7 +17,6 @@
 
 enum {
     ATTEMPTS = 3,
-    BLOCK_MAX = 254, /* bytes of a command in one T=1 block */
     RECOVERIES_MAX = 2,
     PAUSES_MAX = 6,
     PAUSE_FIRST_MS = 50, /* doubled each time: 3 s in all */
@@ -76,26 +75,6 @@ static hsm_status too_long(const struct se05x_token *t, size_t len)
                     len);
 }
 
-static uint64_t blocks_written(const struct se05x_token *t)
-{
-    struct se05x_link_stats stats = { 0 };
-
-    se05x_link_get_stats(t->link, &stats);
-    return stats.writes;
-}
-
-/* As se05x_link_exchange(). More blocks than the command has, before an answer of one: some went out twice.
- */
-static hsm_status link_exchange(struct se05x_token *t, enum se05x_time time, struct hsm_bytes command,
-                                size_t expect, struct hsm_buf *answer)
-{
-    uint64_t before = blocks_written(t);
-    hsm_status st = se05x_link_exchange(t->link, time, command, expect, answer, &t->channel->delivery);
-
-    t->channel->resent = blocks_written(t) - before > (command.len + BLOCK_MAX - 1) / BLOCK_MAX;
-    return st;
-}
-
 hsm_status channel_send(struct se05x_token *t, enum se05x_time time, struct hsm_bytes apdu, size_t expect,
                         struct hsm_bytes *data, uint16_t *sw)
 {
@@ -113,7 +92,9 @@ hsm_status channel_send(struct se05x_token *t, enum se05x_time time, struct hsm_
         return channel_lost(t, st);
     if (expect > 0)
         expect = (wrapped ? channel_wrapped_len(expect) : expect) + 2;
-    st = link_exchange(t, time, wrapped ? (struct hsm_bytes){ wire.ptr, wire.len } : apdu, expect, &answer);
+    st = se05x_link_exchange(t->link, time, wrapped ? (struct hsm_bytes){ wire.ptr, wire.len } : apdu, expect,
+                             &answer, &ch->delivery);
+    ch->resent = ch->delivery == SE05X_MAYBE_EXECUTED;
     if (st != HSM_OK)
         return link_failed(t, st);
     ch->delivery = SE05X_MAYBE_EXECUTED;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The driver table, and the life of an open token. */
+#include "link.h"
 #include "token.h"
 
 #include <stdio.h>
@@ -9,26 +10,40 @@
 /* ---- open and close
  * ------------------------------------------------------------------------------------------- */
 
+static bool is_among(const char *const *names, const char *name, size_t len)
+{
+    for (; *names != NULL; names++)
+        if (strlen(*names) == len && memcmp(*names, name, len) == 0)
+            return true;
+    return false;
+}
+
+static void list_names(const char *const *names, char *out, size_t out_len)
+{
+    size_t used = strlen(out);
+
+    for (; *names != NULL && used < out_len; names++)
+        used += (size_t)snprintf(out + used, out_len - used, "%s%s", used > 0 ? ", " : "", *names);
+}
+
 static hsm_status check_params(const struct hsm_open_args *args)
 {
-    static const char *const known[] = { "addr", "ena-gpio", "timeout", "scp03", "scp03-part", "auth" };
+    static const char *const ours[] = { "scp03", "scp03-part", "auth", NULL };
     const char *at = args->spec->params, *end;
-    size_t i, len;
+    char known[200] = "";
+    size_t len;
 
     if (args->spec->location[0] == '\0')
         return hsm_fail(HSM_ERR_CONFIG, "token '%s': 'se05x:' needs a bus, e.g. se05x:/dev/i2c-3",
                         args->name);
+    list_names(se05x_link_params, known, sizeof(known));
+    list_names(ours, known, sizeof(known));
     for (; *at != '\0'; at = *end == '\0' ? end : end + 1) {
         end = at + strcspn(at, "&");
         len = strcspn(at, "=&");
-        for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-            if (strlen(known[i]) == len && memcmp(known[i], at, len) == 0)
-                break;
-        if (i == sizeof(known) / sizeof(known[0]))
-            return hsm_fail(HSM_ERR_CONFIG,
-                            "token '%s': unknown parameter '%.*s'; known: addr, ena-gpio, timeout, scp03, "
-                            "scp03-part, auth",
-                            args->name, (int)(end - at), at);
+        if (!is_among(se05x_link_params, at, len) && !is_among(ours, at, len))
+            return hsm_fail(HSM_ERR_CONFIG, "token '%s': unknown parameter '%.*s'; known: %s", args->name,
+                            (int)(end - at), at, known);
     }
     return HSM_OK;
 }

@@ -44,9 +44,10 @@ enum se05x_delivery { SE05X_NOT_EXECUTED, SE05X_MAYBE_EXECUTED, SE05X_ANSWERED }
 struct se05x_link;
 
 /** Opens the transport that @p spec names ("/dev/i2c-3?addr=0x48..." or "unix:/path"); nothing is sent.
- *  Parameters: addr, ena-gpio, timeout (ms an operation may take beyond what the chip asks for; default 3000). */
+ *  Parameters: addr, ena-gpio, timeout (ms an operation may take beyond what the chip asks for; default 3000), lock-dir
+ *  (of the state shared between processes), end-session (yes: tell the chip on closing that it may sleep). */
 HSM_MUST_USE hsm_status se05x_link_open(const struct hsm_open_args *args, struct se05x_link **out);
-/** Sends nothing but, if this process was the last user, END OF APDU SESSION. */
+/** Sends nothing but, with end-session=yes and if this process was the last user, END OF APDU SESSION. */
 void se05x_link_close(struct se05x_link *link);
 void se05x_link_abandon(struct se05x_link *link);
 
@@ -71,7 +72,9 @@ void se05x_link_set_channel_owner(struct se05x_link *link, uint64_t owner);
  * One command APDU, one answer. Lock held.
  * @param answer  out: data and status word; cap >= SE05X_APDU_MAX
  * @param expect  bytes of the answer if known (status word included), 0 if not: saves a second read
- * @param delivery  out on failure: whether the chip may have executed it
+ * @param delivery  out: on failure, whether the chip may have executed it. On success SE05X_ANSWERED; but
+ *                  SE05X_MAYBE_EXECUTED if it went out more than once, and the chip may have been reset in between:
+ *                  then a status word that speaks of a lost session does not prove that nothing happened
  * @return HSM_ERR_TOKEN_IO with a line that names bus and cause; the link is then in need of se05x_link_recover()
  */
 HSM_MUST_USE hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, struct hsm_bytes command,

@@ -43,6 +43,7 @@ struct se05x_link {
     bool end_session; /* tell the chip on closing that it may sleep */
     uint64_t instance;
     uint64_t heard_us;     /* when the chip's last block ended */
+    bool hard_to_say;      /* the last block of the command was refused at least once */
     char pin_trouble[200]; /* why the enable pin could not be used, if so */
     struct se05x_link_stats stats;
     uint8_t atr[64];
@@ -64,7 +65,8 @@ static void sleep_until(struct se05x_link *link, uint64_t when_us)
     link->bus->ops->sleep_until_us(link->bus, when_us);
 }
 
-/* ---- one block each way --------------------------------------------------------------------------------- */
+/* ---- one block each way ---------------------------------------------------------------------------------
+ */
 
 static enum bus_result count(struct se05x_link *link, enum bus_result result)
 {
@@ -110,6 +112,8 @@ static enum t1_event write_block(struct se05x_link *link, uint64_t until_us)
             return T1_EV_WRITE_FAILED;
         if (may_have_arrived(link, result))
             return T1_EV_WRITE_DOUBTFUL;
+        if (link->t1.last == T1_LAST_I && t1_link_computing(&link->t1))
+            link->hard_to_say = true;
         sleep_until(link, now_us(link) + step);
         step = step * 3 / 2 < WRITE_STEP_MAX_US ? step * 3 / 2 : WRITE_STEP_MAX_US;
     }
@@ -194,10 +198,11 @@ static enum t1_event read_block(struct se05x_link *link, struct wait *w, size_t 
     return T1_EV_FRAME;
 }
 
-/* ---- one exchange ---------------------------------------------------------------------------------------- */
+/* ---- one exchange ----------------------------------------------------------------------------------------
+ */
 
 struct exchange {
-    struct pace pace; /* of the computing */
+    struct pace pace;          /* of the computing */
     struct pace_memory *learn; /* NULL: nothing to be learned, or not any more */
     size_t expect;             /* bytes of the whole answer, 0: not known */
     uint64_t until_us;         /* of the whole */
@@ -307,10 +312,11 @@ static hsm_status gone(struct se05x_link *link)
     int error = link->bus->error;
 
     if (error == EMSGSIZE || error == EOPNOTSUPP)
-        return hsm_fail(HSM_ERR_TOKEN_GONE,
-                        "%s: the adapter does not take a message of %zu bytes, and a block must go out in one: "
-                        "another adapter, or another driver for it, is needed",
-                        link->bus->name, link->t1.out_len);
+        return hsm_fail(
+            HSM_ERR_TOKEN_GONE,
+            "%s: the adapter does not take a message of %zu bytes, and a block must go out in one: "
+            "another adapter, or another driver for it, is needed",
+            link->bus->name, link->t1.out_len);
     return hsm_fail(HSM_ERR_TOKEN_GONE, "%s: the bus is gone: %s", link->bus->name, strerror(error));
 }
 
@@ -322,9 +328,9 @@ static hsm_status failed(struct se05x_link *link)
     link->broken = true;
     if (link->gone)
         return gone(link);
-    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s%s; is the chip powered and the bus free?%s", link->bus->name,
-                    cause, error != 0 ? " (" : "", error != 0 ? strerror(error) : "", error != 0 ? ")" : "",
-                    link->pin_trouble);
+    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %s%s%s%s; is the chip powered and the bus free?%s",
+                    link->bus->name, cause, error != 0 ? " (" : "", error != 0 ? strerror(error) : "",
+                    error != 0 ? ")" : "", link->pin_trouble);
 }
 
 static enum se05x_delivery delivered(const struct t1_link *t1)
@@ -347,6 +353,7 @@ hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, st
         x.learn = memory;
     x.until_us = now_us(link) + (uint64_t)link->timeout_ms * 1000 + x.pace.longest_us;
     begin(link);
+    link->hard_to_say = false;
     link->stats.apdus++;
     if (run(link, t1_link_apdu(&link->t1, command, answer), &x) != T1_DONE) {
         *delivery = delivered(&link->t1);
@@ -358,11 +365,12 @@ hsm_status se05x_link_exchange(struct se05x_link *link, enum se05x_time time, st
         *delivery = SE05X_MAYBE_EXECUTED;
         return hsm_fail(HSM_ERR_TOKEN_IO, "%s: an answer without status word", link->bus->name);
     }
-    *delivery = link->t1.repeated ? SE05X_MAYBE_EXECUTED : SE05X_ANSWERED;
+    *delivery = link->t1.repeated || link->hard_to_say ? SE05X_MAYBE_EXECUTED : SE05X_ANSWERED;
     return HSM_OK;
 }
 
-/* ---- recovery -------------------------------------------------------------------------------------------- */
+/* ---- recovery --------------------------------------------------------------------------------------------
+ */
 
 static bool reset_by_pin(struct se05x_link *link, uint64_t step_us)
 {
@@ -416,7 +424,8 @@ hsm_status se05x_link_recover(struct se05x_link *link, bool hard)
     return bring_up(link, hard);
 }
 
-/* ---- the lock -------------------------------------------------------------------------------------------- */
+/* ---- the lock --------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_link_lock(struct se05x_link *link)
 {
@@ -474,7 +483,8 @@ void se05x_link_set_channel_owner(struct se05x_link *link, uint64_t owner)
     share_store(&link->share);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------------
+ */
 
 hsm_status se05x_link_new(struct hsm_transport *t, unsigned addr, unsigned timeout_ms, const char *lock_dir,
                           struct se05x_link **out)
@@ -565,7 +575,8 @@ static void say_goodbye(struct se05x_link *link)
     if (state->instance == link->instance && !state->dirty) {
         se05x_link_set_selected(link, false); /* whether the applet stays selected is not known */
         begin(link);
-        (void)request(link, T1_S_END_SESSION, NULL, 0, now_us(link) + GOODBYE_MS * 1000); /* stays dirty: RESYNCH is due */
+        (void)request(link, T1_S_END_SESSION, NULL, 0,
+                      now_us(link) + GOODBYE_MS * 1000); /* stays dirty: RESYNCH is due */
     }
     share_unlock(&link->share);
 }
@@ -605,7 +616,8 @@ const char *se05x_link_name(const struct se05x_link *link)
     return link->bus->name;
 }
 
-/* ---- the ATR --------------------------------------------------------------------------------------------- */
+/* ---- the ATR ---------------------------------------------------------------------------------------------
+ */
 
 static hsm_status read_atr(struct se05x_link *link)
 {

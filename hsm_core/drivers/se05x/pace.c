@@ -6,8 +6,8 @@ enum {
     STEP_PERCENT = 3,
     STEP_MIN_US = 300,
     STEP_MAX_US = 2000,
-    STEP_LATE_US = 10000,  /* one part hung when polled faster than this for long (se05x.md 1.7) */
-    SILENCE_US = 250000,   /* what a chip may add to any time we know of, before we ask */
+    STEP_LATE_US = 10000, /* one part hung when polled faster than this for long (se05x.md 1.7) */
+    SILENCE_US = 250000,  /* what a chip may add to any time we know of, before we ask */
     LEARNED_MAX_US = 20000000
 };
 
@@ -16,18 +16,12 @@ enum {
 static const struct {
     uint32_t soonest_us, longest_us;
 } known[SE05X_TIME_COUNT] = {
-    [SE05X_TIME_SHORT] = { 500, 20000 },
-    [SE05X_TIME_WRITE] = { 1000, 100000 },
-    [SE05X_TIME_EC_SMALL] = { 10000, 250000 },
-    [SE05X_TIME_EC_LARGE] = { 20000, 700000 },
-    [SE05X_TIME_ED25519] = { 30000, 300000 },
-    [SE05X_TIME_X25519] = { 10000, 200000 },
-    [SE05X_TIME_EC_GENERATE] = { 10000, 500000 },
-    [SE05X_TIME_RSA2048] = { 20000, 400000 },
-    [SE05X_TIME_RSA3072] = { 40000, 1000000 },
-    [SE05X_TIME_RSA4096] = { 80000, 2000000 },
-    [SE05X_TIME_RSA_PUBLIC] = { 1000, 100000 },
-    [SE05X_TIME_RSA_GENERATE] = { 300000, 120000000 },
+    [SE05X_TIME_SHORT] = { 500, 20000 },          [SE05X_TIME_WRITE] = { 1000, 100000 },
+    [SE05X_TIME_EC_SMALL] = { 10000, 250000 },    [SE05X_TIME_EC_LARGE] = { 20000, 700000 },
+    [SE05X_TIME_ED25519] = { 30000, 300000 },     [SE05X_TIME_X25519] = { 10000, 200000 },
+    [SE05X_TIME_EC_GENERATE] = { 10000, 500000 }, [SE05X_TIME_RSA2048] = { 20000, 400000 },
+    [SE05X_TIME_RSA3072] = { 40000, 1000000 },    [SE05X_TIME_RSA4096] = { 80000, 2000000 },
+    [SE05X_TIME_RSA_PUBLIC] = { 1000, 100000 },   [SE05X_TIME_RSA_GENERATE] = { 300000, 120000000 },
     [SE05X_TIME_SYMMETRIC] = { 500, 50000 },
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * When to poll a chip whose only sign of being busy is silence. Pure. The time that a kind of command takes is
- * learned; the first poll comes shortly before the earliest end that is plausible, then steps of 3 % of the
- * time gone by: whoever waits loses little, and the bus stays free for others.
+ * When to poll a chip whose only sign of being busy is silence. Pure. The time that a kind of command takes
+ * is learned; the first poll comes shortly before the earliest end that is plausible, then steps of 3 % of
+ * the time gone by: whoever waits loses little, and the bus stays free for others.
  */
 #ifndef SE05X_PACE_H
 #define SE05X_PACE_H
@@ -30,8 +30,8 @@ struct pace pace_protocol(void);
 struct pace pace_extended(unsigned waits);
 /** @return when to poll after a poll at @p elapsed_us that was refused */
 uint64_t pace_next(const struct pace *p, uint64_t elapsed_us);
-/** An answer was there at @p took_us. @p refused: a poll shortly before had been refused, else it may have been
- *  there for long. */
+/** An answer was there at @p took_us. @p refused: a poll shortly before had been refused, else it may have
+ * been there for long. */
 void pace_learn(struct pace_memory *memory, uint64_t took_us, bool refused);
 
 #endif

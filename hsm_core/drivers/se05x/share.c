@@ -22,11 +22,13 @@ uint64_t share_random(void)
     uint64_t value = 0;
 
     if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != sizeof(value) || value == 0)
-        value = (uint64_t)getpid() << 32 | (uintptr_t)&value; /* early in boot; uniqueness is all that is needed */
+        value = (uint64_t)getpid() << 32 |
+                (uintptr_t)&value; /* early in boot; uniqueness is all that is needed */
     return value;
 }
 
-/* ---- the shared file -------------------------------------------------------------------------------------- */
+/* ---- the shared file --------------------------------------------------------------------------------------
+ */
 
 /* Group and mode of the bus node: whoever may talk to the chip may share its state, nobody else. */
 static int create_file(const char *path, const struct stat *node)
@@ -46,10 +48,12 @@ static bool is_trusted(int fd, const struct stat *node)
     struct stat st;
 
     return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & ~node->st_mode & 0002) == 0 &&
-           (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == node->st_uid || st.st_gid == node->st_gid);
+           (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == node->st_uid ||
+            st.st_gid == node->st_gid);
 }
 
-/* Not with O_CREAT at first: fs.protected_regular refuses that for another user's file in a sticky directory. */
+/* Not with O_CREAT at first: fs.protected_regular refuses that for another user's file in a sticky directory.
+ */
 static int open_file(const char *path, const struct stat *node)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -85,7 +89,8 @@ void share_open(struct share *s, const struct hsm_transport *t, unsigned addr, c
         return;
     }
     for (i = 0; i < sizeof(usual) / sizeof(usual[0]) && s->state_fd < 0; i++) {
-        (void)snprintf(s->path, sizeof(s->path), "%.300s/hsm-%s", dir[0] != '\0' ? dir : usual[i], t->state_name);
+        (void)snprintf(s->path, sizeof(s->path), "%.300s/hsm-%s", dir[0] != '\0' ? dir : usual[i],
+                       t->state_name);
         open_state(s);
         if (dir[0] != '\0')
             break;
@@ -100,7 +105,8 @@ void share_close(struct share *s)
     s->own_fd = false;
 }
 
-/* ---- what is in it ----------------------------------------------------------------------------------------- */
+/* ---- what is in it
+ * ----------------------------------------------------------------------------------------- */
 
 /* A file that was deleted is shared with nobody who comes new. */
 static void follow(struct share *s)
@@ -157,7 +163,8 @@ static hsm_status busy(const struct share *s, const struct hsm_transport *t)
         seen.magic == SHARE_MAGIC && seen.holder != 0)
         return hsm_fail(HSM_ERR_BUSY, "%s: process %u uses the chip; try again, or let hsmd own it", t->name,
                         seen.holder);
-    return hsm_fail(HSM_ERR_BUSY, "%s: another process uses the chip; try again, or let hsmd own it", t->name);
+    return hsm_fail(HSM_ERR_BUSY, "%s: another process uses the chip; try again, or let hsmd own it",
+                    t->name);
 }
 
 static hsm_status wait_for(const struct share *s, struct hsm_transport *t, long at, unsigned step_us,

@@ -22,8 +22,8 @@ struct share_state {
     struct pace_memory time[SE05X_TIME_COUNT];
 };
 
-/** The state is read when the lock is taken and written by share_store(); not mapped, as a user of the bus who
- *  truncates the file must not bring down the others. */
+/** The state is read when the lock is taken and written by share_store(); not mapped, as a user of the bus
+ * who truncates the file must not bring down the others. */
 struct share {
     int lock_fd;  /* not owned; -1: nobody to share with */
     long lock_at; /* byte that is locked; the one behind it is the queue */
