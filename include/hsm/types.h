@@ -141,14 +141,22 @@ enum hsm_mech_type {
     HSM_MECH_RSA_PSS,   /* in: a digest of `hash`; mgf1_hash and salt_len in bytes */
     HSM_MECH_RSA_RAW,   /* in: exactly one modulus length; no padding (RFC 8017 RSASP1) */
     HSM_MECH_EDDSA,     /* in: the message itself (pure Ed25519, Ed448; RFC 8032) */
+    /* hsm_derive(); in: the peer's public key, an uncompressed EC point or the octets of RFC 7748; out: the
+       shared secret, the X coordinate in the length of the field or the octets of RFC 7748 */
+    HSM_MECH_ECDH,
+    /* hsm_decrypt(); in: exactly one modulus length; out: the message */
+    HSM_MECH_RSA_DECRYPT_PKCS1,
+    HSM_MECH_RSA_DECRYPT_OAEP, /* hash, mgf1_hash (HSM_HASH_NONE: as hash) and label */
+    HSM_MECH_RSA_DECRYPT_RAW,  /* no padding (RFC 8017 RSADP): out has one modulus length, too */
     HSM_MECH_COUNT
 };
 
 struct hsm_mech {
     enum hsm_mech_type type;
-    enum hsm_hash hash;      /* what made the digest */
-    enum hsm_hash mgf1_hash; /* PSS */
+    enum hsm_hash hash;      /* what made the digest; OAEP: of the label */
+    enum hsm_hash mgf1_hash; /* PSS, OAEP */
     unsigned salt_len;       /* PSS, bytes */
+    struct hsm_bytes label;  /* OAEP; borrowed for the call */
 };
 
 enum hsm_role { HSM_ROLE_USER, HSM_ROLE_SO };

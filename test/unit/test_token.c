@@ -294,8 +294,8 @@ START_TEST(rsa_signs_with_every_digest)
     for (round = 0; round < 2; round++) /* the second round uses contexts of the first */
         for (hash = HSM_HASH_NONE; hash < HSM_HASH_COUNT; hash++) {
             struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = (enum hsm_hash)hash };
-            struct hsm_mech pss = { HSM_MECH_RSA_PSS, (enum hsm_hash)hash, (enum hsm_hash)hash,
-                                    (unsigned)hash * 7 };
+            struct hsm_mech pss = { .type = HSM_MECH_RSA_PSS, .hash = (enum hsm_hash)hash, .mgf1_hash = (enum hsm_hash)hash,
+                                    .salt_len = (unsigned)hash * 7 };
             hsm_status st = sign_and_verify(tok, key, pub, &pkcs1);
 
             ck_assert_msg(st == HSM_OK, "hash %d: %s", hash, hsm_error_text(st));
@@ -313,7 +313,7 @@ START_TEST(pss_takes_every_salt_that_fits)
     hsm_handle key = generate(tok, "rsa:2048", "rsa");
     struct hsm_object obj;
     EVP_PKEY *pub;
-    struct hsm_mech mech = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 0 };
+    struct hsm_mech mech = { .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA256, .mgf1_hash = HSM_HASH_SHA256, .salt_len = 0 };
 
     ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
     pub = public_key(&obj);
@@ -326,7 +326,7 @@ START_TEST(pss_takes_every_salt_that_fits)
     ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
     mech.salt_len = 0xffffffff;
     ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
-    mech = (struct hsm_mech){ HSM_MECH_RSA_PSS, HSM_HASH_SHA512, HSM_HASH_SHA1, 20 };
+    mech = (struct hsm_mech){ .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA512, .mgf1_hash = HSM_HASH_SHA1, .salt_len = 20 };
     ck_ok(sign_and_verify(tok, key, pub, &mech));
     EVP_PKEY_free(pub);
 }
@@ -543,7 +543,7 @@ START_TEST(restricted_pss_key_keeps_its_restrictions)
 {
     EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
     struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "pss" };
-    struct hsm_mech good = { HSM_MECH_RSA_PSS, HSM_HASH_SHA384, HSM_HASH_SHA384, 48 }, bad = good,
+    struct hsm_mech good = { .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA384, .mgf1_hash = HSM_HASH_SHA384, .salt_len = 48 }, bad = good,
                     pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
     EVP_PKEY *pkey = NULL, *pub;
     struct hsm_bytes der;

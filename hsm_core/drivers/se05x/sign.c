@@ -32,11 +32,9 @@ static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
         return key == HSM_KEY_RSA || key == HSM_KEY_RSA_PSS;
     case HSM_MECH_EDDSA:
         return key == HSM_KEY_ED25519;
-    case HSM_MECH_NONE:
-    case HSM_MECH_COUNT:
-        break;
+    default:
+        return false;
     }
-    return false;
 }
 
 static enum hsm_hash mgf1_of(const struct hsm_mech *mech)
@@ -107,7 +105,7 @@ static hsm_status check_mech(const struct se05x_token *t, const struct se05x_obj
     if ((o->usage & HSM_USAGE_SIGN) == 0)
         return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not sign; its usage is %s", o->label, t->where,
                         hsm_usage_format(o->usage, usage));
-    if (mech->type <= HSM_MECH_NONE || mech->type >= HSM_MECH_COUNT || mech->hash >= HSM_HASH_COUNT ||
+    if (hsm_mech_usage(mech->type) != HSM_USAGE_SIGN || mech->hash >= HSM_HASH_COUNT ||
         mech->mgf1_hash >= HSM_HASH_COUNT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
     if (!type_fits(mech->type, o->kind.type))
