@@ -327,8 +327,8 @@ hsm_status hsm_peer_pkey(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind, 
 
     if (peer.len != want || (kind->type == HSM_KEY_EC && peer.ptr[0] != POINT_CONVERSION_UNCOMPRESSED))
         return hsm_fail(HSM_ERR_DATA,
-                        "%s: the peer's public key has %zu bytes and is none of type %s, which has %zu%s", whose,
-                        peer.len, hsm_kind_format(kind, name), want,
+                        "%s: the peer's public key has %zu bytes and is none of type %s, which has %zu%s",
+                        whose, peer.len, hsm_kind_format(kind, name), want,
                         kind->type == HSM_KEY_EC ? " and begins with 04" : "");
     if (curve != NULL)
         *p++ = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,

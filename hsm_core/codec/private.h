@@ -29,7 +29,8 @@ HSM_MUST_USE hsm_status hsm_private_pkey(OSSL_LIB_CTX *libctx, const struct pkcs
 /** The EC public point that belongs to priv->scalar. point->cap >= HSM_POINT_MAX */
 HSM_MUST_USE hsm_status hsm_private_point(OSSL_LIB_CTX *libctx, const struct pkcs8_private *priv,
                                           struct hsm_buf *point);
-/** Somebody else's public key, as HSM_MECH_ECDH takes it: for a key of @p kind, on its curve and not at infinity.
+/** Somebody else's public key, as HSM_MECH_ECDH takes it: for a key of @p kind, on its curve and not at
+ * infinity.
  *  @param whose  "key 'NAME' on TOKEN", for the line
  *  @return HSM_ERR_DATA */
 HSM_MUST_USE hsm_status hsm_peer_pkey(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind,

@@ -74,8 +74,8 @@ struct hsm_driver {
     hsm_status (*attest)(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
                          struct hsm_attestation *out);
     /** Administration that only this driver knows, by name; `print` is called once per line of answer. */
-    hsm_status (*control)(struct hsm_token *tok, const char *command, const char *argument, hsm_line_fn *print,
-                          void *arg);
+    hsm_status (*control)(struct hsm_token *tok, const char *command, const char *argument,
+                          hsm_line_fn *print, void *arg);
 };
 
 #endif

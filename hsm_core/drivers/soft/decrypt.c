@@ -19,8 +19,8 @@ static hsm_status check_request(const struct soft_token *t, const struct soft_he
     char kind[32], usage[96];
 
     if ((key->usage & HSM_USAGE_DECRYPT) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not decrypt; its usage is %s", key->label, t->where,
-                        hsm_usage_format(key->usage, usage));
+        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not decrypt; its usage is %s", key->label,
+                        t->where, hsm_usage_format(key->usage, usage));
     if (hsm_mech_usage(mech->type) != HSM_USAGE_DECRYPT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for decryption", t->where);
     if (key->kind->type != HSM_KEY_RSA)
@@ -30,8 +30,9 @@ static hsm_status check_request(const struct soft_token *t, const struct soft_he
         (hsm_hash_name(mech->hash) == NULL || mech->mgf1_hash >= HSM_HASH_COUNT))
         return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: OAEP needs a digest", key->label, t->where);
     if (in_len != modulus)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to decrypt, but this key takes exactly %zu",
-                        key->label, t->where, in_len, modulus);
+        return hsm_fail(HSM_ERR_DATA_LEN,
+                        "key '%s' on %s: %zu bytes to decrypt, but this key takes exactly %zu", key->label,
+                        t->where, in_len, modulus);
     if (cap < modulus)
         return hsm_fail(HSM_ERR_BUFFER, "what key '%s' decrypts takes up to %zu bytes, the buffer has %zu",
                         key->label, modulus, cap);
@@ -88,8 +89,8 @@ static hsm_status decrypt(struct soft_token *t, const struct soft_held *key, con
         out->len = len;
     } else { /* without libcrypto's reason */
         hsm_cleanse(out->ptr, (key->kind->bits + 7) / 8);
-        st = hsm_fail(HSM_ERR_DATA, "key '%s' on %s: this was not encrypted for the key in this way", key->label,
-                      t->where);
+        st = hsm_fail(HSM_ERR_DATA, "key '%s' on %s: this was not encrypted for the key in this way",
+                      key->label, t->where);
     }
     EVP_PKEY_CTX_free(ctx);
     return st;

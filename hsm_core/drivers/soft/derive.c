@@ -20,11 +20,11 @@ static hsm_status check_request(const struct soft_token *t, const struct soft_he
     if (mech->type != HSM_MECH_ECDH)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for key agreement", t->where);
     if (len == 0)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which agrees on no secrets", key->label,
-                        t->where, hsm_kind_format(key->kind, kind));
+        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which agrees on no secrets",
+                        key->label, t->where, hsm_kind_format(key->kind, kind));
     if (cap < len)
-        return hsm_fail(HSM_ERR_BUFFER, "a secret of key '%s' takes %zu bytes, the buffer has %zu", key->label,
-                        len, cap);
+        return hsm_fail(HSM_ERR_BUFFER, "a secret of key '%s' takes %zu bytes, the buffer has %zu",
+                        key->label, len, cap);
     return HSM_OK;
 }
 
@@ -45,7 +45,8 @@ static hsm_status agree(struct soft_token *t, const struct soft_held *key, EVP_P
                  ? hsm_crypto_fail(HSM_ERR_CRYPTO, whose)
                  : hsm_fail(HSM_ERR_DATA, "%s: the peer's public key makes the shared secret zero", whose);
     else if (len != want)
-        st = hsm_fail(HSM_ERR_CRYPTO, "%s: libcrypto made a secret of %zu bytes, not of %zu", whose, len, want);
+        st = hsm_fail(HSM_ERR_CRYPTO, "%s: libcrypto made a secret of %zu bytes, not of %zu", whose, len,
+                      want);
     if (st == HSM_OK)
         out->len = len;
     else
@@ -64,7 +65,8 @@ hsm_status soft_derive(struct hsm_token *tok, hsm_handle handle, const struct hs
     hsm_status st;
 
     (void)ERR_set_mark(); /* the error queue is the application's: what went wrong goes into our line */
-    if ((st = soft_key_hold(t, handle, &key)) != HSM_OK || (st = check_request(t, &key, mech, out->cap)) != HSM_OK)
+    if ((st = soft_key_hold(t, handle, &key)) != HSM_OK ||
+        (st = check_request(t, &key, mech, out->cap)) != HSM_OK)
         goto out;
     (void)snprintf(whose, sizeof(whose), "key '%s' on %s", key.label, t->where);
     if ((st = hsm_peer_pkey(t->libctx, key.kind, in, whose, &peer)) == HSM_OK)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ready keys, and signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few initialised
- * contexts, so that a signature costs what libcrypto's own takes plus one pread(): the change counter of the
- * token file, which says whether anybody has written to the token since the key was last compared with its
- * row. No lock is held while computing.
+ * Ready keys, and signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few
+ * initialised contexts, so that a signature costs what libcrypto's own takes plus one pread(): the change
+ * counter of the token file, which says whether anybody has written to the token since the key was last
+ * compared with its row. No lock is held while computing.
  */
 #include "internal.h"
 
