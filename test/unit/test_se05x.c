@@ -799,8 +799,11 @@ static void check_message(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *
 START_TEST(chip_hashes_short_messages)
 {
     struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
-    struct hsm_mech pss = { .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA256, .mgf1_hash = HSM_HASH_SHA256, .salt_len = 32 }, other_salt = pss,
-                    other_mgf = pss;
+    struct hsm_mech pss = { .type = HSM_MECH_RSA_PSS,
+                            .hash = HSM_HASH_SHA256,
+                            .mgf1_hash = HSM_HASH_SHA256,
+                            .salt_len = 32 },
+                    other_salt = pss, other_mgf = pss;
     struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
     uint8_t message[300] = { 1, 2, 3 };
     struct hsm_bytes shorter = { message, 100 }, longer = { message, sizeof(message) };
