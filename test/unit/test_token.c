@@ -747,6 +747,31 @@ START_TEST(rsa_decrypts_what_libcrypto_encrypted)
 }
 END_TEST
 
+START_TEST(a_key_by_reference_decrypts)
+{
+    struct hsm_mech oaep = { .type = HSM_MECH_RSA_DECRYPT_OAEP, .hash = HSM_HASH_SHA256 };
+    struct hsm_uri uri = { .type = HSM_URI_TYPE_PRIVATE, .object = "rsa" };
+    uint8_t cipher[RSA_LEN], got[RSA_LEN];
+    struct hsm_buf out = { got, sizeof(got), 0 };
+    char source[600];
+    struct hsm_ctx *other;
+    struct hsm_key *key;
+    hsm_handle handle;
+    EVP_PKEY *pub = rsa_key(&handle);
+
+    write_pin(source);
+    other = new_context(source);
+    encrypt(pub, &oaep, text("hello"), cipher);
+    ck_ok(hsm_key_new(other, &uri, (struct hsm_bytes){ NULL, 0 }, &key));
+    ck_ok(hsm_key_decrypt(key, &oaep, (struct hsm_bytes){ cipher, RSA_LEN }, &out));
+    ck_assert_uint_eq(out.len, 5);
+    ck_assert_mem_eq(got, "hello", 5);
+    hsm_key_free(key);
+    hsm_ctx_free(other);
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
 /* Each must give the very same answer. */
 static void check_same_refusal(hsm_handle key, const struct hsm_mech *mech, const uint8_t cipher[RSA_LEN],
                                char line[512])
@@ -1498,6 +1523,7 @@ static Suite *token_suite(void)
     tcase_add_test(tc, agreement_wants_the_right_key_mechanism_and_usage);
     tcase_add_test(tc, a_key_by_reference_derives_after_fork);
     tcase_add_test(tc, rsa_decrypts_what_libcrypto_encrypted);
+    tcase_add_test(tc, a_key_by_reference_decrypts);
     tcase_add_loop_test(tc, oaep_says_the_same_whatever_is_wrong, 0, 4);
     tcase_add_test(tc, pkcs1_says_the_same_whatever_is_wrong);
     tcase_add_test(tc, decryption_wants_the_right_key_length_mechanism_and_usage);
