@@ -393,6 +393,44 @@ hsm_status hsm_sign_message(struct hsm_token *tok, hsm_handle key, const struct 
     return token_sign_message(tok, key, mech, in, sig, NULL);
 }
 
+static hsm_status run_derive(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->derive(tok, call->handle, call->mech, call->in, call->out);
+}
+
+hsm_status token_derive(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                        struct hsm_bytes peer, struct hsm_buf *secret, const struct hsm_uri *uri)
+{
+    struct call call = { .run = run_derive, .handle = key, .mech = mech, .in = peer, .out = secret };
+
+    return tok->driver->derive == NULL ? unsupported(tok, "agree on secrets") : perform(tok, &call, uri);
+}
+
+hsm_status hsm_derive(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                      struct hsm_bytes peer, struct hsm_buf *secret)
+{
+    return token_derive(tok, key, mech, peer, secret, NULL);
+}
+
+static hsm_status run_decrypt(struct hsm_token *tok, const struct call *call)
+{
+    return tok->driver->decrypt(tok, call->handle, call->mech, call->in, call->out);
+}
+
+hsm_status token_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                         struct hsm_bytes in, struct hsm_buf *plain, const struct hsm_uri *uri)
+{
+    struct call call = { .run = run_decrypt, .handle = key, .mech = mech, .in = in, .out = plain };
+
+    return tok->driver->decrypt == NULL ? unsupported(tok, "decrypt") : perform(tok, &call, uri);
+}
+
+hsm_status hsm_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                       struct hsm_bytes in, struct hsm_buf *plain)
+{
+    return token_decrypt(tok, key, mech, in, plain, NULL);
+}
+
 static hsm_status run_random(struct hsm_token *tok, const struct call *call)
 {
     return tok->driver->random(tok, call->out);

@@ -98,6 +98,10 @@ hsm_status token_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_me
 /** Without a call of the driver if it has none for this. */
 hsm_status token_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
                               struct hsm_bytes in, struct hsm_buf *sig, const struct hsm_uri *uri);
+hsm_status token_derive(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                        struct hsm_bytes peer, struct hsm_buf *secret, const struct hsm_uri *uri);
+hsm_status token_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                         struct hsm_bytes in, struct hsm_buf *plain, const struct hsm_uri *uri);
 
 /* pin.c */
 /** A source that does not depend on a person: false for `prompt`. */

@@ -193,29 +193,29 @@ hsm_status hsm_key_object(struct hsm_key *key, struct hsm_object *obj)
 
 /* ---- operations ---------------------------------------------------------------------------------------- */
 
-typedef hsm_status token_sign_fn(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
-                                 struct hsm_bytes in, struct hsm_buf *sig, const struct hsm_uri *uri);
+typedef hsm_status token_use_fn(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                                struct hsm_bytes in, struct hsm_buf *out, const struct hsm_uri *uri);
 
-static hsm_status sign_by(token_sign_fn *sign, struct hsm_key *key, const struct hsm_mech *mech,
-                          struct hsm_bytes in, struct hsm_buf *sig)
+static hsm_status use_by(token_use_fn *use, struct hsm_key *key, const struct hsm_mech *mech,
+                         struct hsm_bytes in, struct hsm_buf *out)
 {
     const struct binding *b;
     hsm_status st;
 
     if ((st = bind(key, false, &b)) != HSM_OK)
         return st;
-    st = sign(b->token, b->handle, mech, in, sig, key->uri);
+    st = use(b->token, b->handle, mech, in, out, key->uri);
     /* Made anew under the same name, or the token was replaced: look once more. A changed key is refused
      * there. */
     if ((st == HSM_ERR_NO_OBJECT || st == HSM_ERR_TOKEN_GONE) && (st = bind(key, true, &b)) == HSM_OK)
-        st = sign(b->token, b->handle, mech, in, sig, key->uri);
+        st = use(b->token, b->handle, mech, in, out, key->uri);
     return st;
 }
 
 hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
                         struct hsm_buf *sig)
 {
-    hsm_status st = sign_by(token_sign, key, mech, in, sig);
+    hsm_status st = use_by(token_sign, key, mech, in, sig);
 
     hsm_log(key->ctx, HSM_LOG_DEBUG, "sign with key '%s': %s", key->uri->object, hsm_strerror(st));
     return st;
@@ -224,11 +224,29 @@ hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech *mech, struct
 hsm_status hsm_key_sign_message(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
                                 struct hsm_buf *sig)
 {
-    hsm_status st = sign_by(token_sign_message, key, mech, in, sig);
+    hsm_status st = use_by(token_sign_message, key, mech, in, sig);
 
     if (st != HSM_ERR_UNSUPPORTED) /* then comes hsm_key_sign(), and its line */
         hsm_log(key->ctx, HSM_LOG_DEBUG, "sign a message with key '%s': %s", key->uri->object,
                 hsm_strerror(st));
+    return st;
+}
+
+hsm_status hsm_key_derive(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes peer,
+                          struct hsm_buf *secret)
+{
+    hsm_status st = use_by(token_derive, key, mech, peer, secret);
+
+    hsm_log(key->ctx, HSM_LOG_DEBUG, "derive with key '%s': %s", key->uri->object, hsm_strerror(st));
+    return st;
+}
+
+hsm_status hsm_key_decrypt(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
+                           struct hsm_buf *plain)
+{
+    hsm_status st = use_by(token_decrypt, key, mech, in, plain);
+
+    hsm_log(key->ctx, HSM_LOG_DEBUG, "decrypt with key '%s': %s", key->uri->object, hsm_strerror(st));
     return st;
 }
 

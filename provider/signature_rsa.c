@@ -264,7 +264,10 @@ static int pss_mech(struct sig_ctx *ctx, size_t tbs_len, struct hsm_mech *mech)
                          "RSA-PSS needs to know its digest: set `digest`, e.g. to sha256");
     if (!check_input_len(ctx, tbs_len) || (salt_len = resolve_salt_len(ctx)) < 0)
         return 0;
-    *mech = (struct hsm_mech){ HSM_MECH_RSA_PSS, ctx->hash, mgf1_hash(ctx), (unsigned)salt_len };
+    *mech = (struct hsm_mech){ .type = HSM_MECH_RSA_PSS,
+                               .hash = ctx->hash,
+                               .mgf1_hash = mgf1_hash(ctx),
+                               .salt_len = (unsigned)salt_len };
     return 1;
 }
 

@@ -188,6 +188,28 @@ unsigned hsm_kind_usages(const struct hsm_key_kind *kind)
     return info == NULL ? 0 : info->usages;
 }
 
+unsigned hsm_mech_usage(enum hsm_mech_type mech)
+{
+    switch (mech) {
+    case HSM_MECH_ECDSA:
+    case HSM_MECH_RSA_PKCS1:
+    case HSM_MECH_RSA_PSS:
+    case HSM_MECH_RSA_RAW:
+    case HSM_MECH_EDDSA:
+        return HSM_USAGE_SIGN;
+    case HSM_MECH_ECDH:
+        return HSM_USAGE_DERIVE;
+    case HSM_MECH_RSA_DECRYPT_PKCS1:
+    case HSM_MECH_RSA_DECRYPT_OAEP:
+    case HSM_MECH_RSA_DECRYPT_RAW:
+        return HSM_USAGE_DECRYPT;
+    case HSM_MECH_NONE:
+    case HSM_MECH_COUNT:
+        break;
+    }
+    return 0;
+}
+
 static unsigned usage_bit(const char *word, size_t len)
 {
     size_t i;

@@ -299,6 +299,52 @@ hsm_status hsm_private_pkey(OSSL_LIB_CTX *libctx, const struct pkcs8_private *pr
     return st;
 }
 
+/* ---- public keys of others ------------------------------------------------------------------------------
+ */
+
+size_t hsm_secret_len(const struct hsm_key_kind *kind)
+{
+    switch (kind->type) {
+    case HSM_KEY_EC:
+    case HSM_KEY_X25519:
+    case HSM_KEY_X448:
+        return (kind->bits + 7) / 8;
+    default:
+        return 0;
+    }
+}
+
+/* libcrypto looks whether an EC point is on the curve when it takes one in. */
+hsm_status hsm_peer_pkey(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind, struct hsm_bytes peer,
+                         const char *whose, EVP_PKEY **pkey)
+{
+    const struct hsm_curve_info *curve = hsm_curve_info(kind->curve);
+    size_t field = hsm_secret_len(kind), want = kind->type == HSM_KEY_EC ? 1 + 2 * field : field;
+    EVP_PKEY_CTX *ctx = NULL;
+    OSSL_PARAM params[3], *p = params;
+    char name[32];
+    hsm_status st = HSM_OK;
+
+    if (peer.len != want || (kind->type == HSM_KEY_EC && peer.ptr[0] != POINT_CONVERSION_UNCOMPRESSED))
+        return hsm_fail(HSM_ERR_DATA,
+                        "%s: the peer's public key has %zu bytes and is none of type %s, which has %zu%s",
+                        whose, peer.len, hsm_kind_format(kind, name), want,
+                        kind->type == HSM_KEY_EC ? " and begins with 04" : "");
+    if (curve != NULL)
+        *p++ = OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,
+                                                (char *)(uintptr_t)curve->group_name, 0);
+    *p++ = OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)peer.ptr, peer.len);
+    *p = OSSL_PARAM_construct_end();
+    ctx = EVP_PKEY_CTX_new_from_name(libctx, algorithm_name(kind->type), PROPQ);
+    if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1)
+        st = hsm_crypto_fail(HSM_ERR_CRYPTO, "cannot take in a public key");
+    else if (EVP_PKEY_fromdata(ctx, pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        st = hsm_fail(HSM_ERR_DATA, "%s: the peer's public key is no point on %s", whose,
+                      hsm_kind_format(kind, name));
+    EVP_PKEY_CTX_free(ctx);
+    return st;
+}
+
 /* ---- facts about keys -----------------------------------------------------------------------------------
  */
 

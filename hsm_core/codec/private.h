@@ -29,6 +29,14 @@ HSM_MUST_USE hsm_status hsm_private_pkey(OSSL_LIB_CTX *libctx, const struct pkcs
 /** The EC public point that belongs to priv->scalar. point->cap >= HSM_POINT_MAX */
 HSM_MUST_USE hsm_status hsm_private_point(OSSL_LIB_CTX *libctx, const struct pkcs8_private *priv,
                                           struct hsm_buf *point);
+/** Somebody else's public key, as HSM_MECH_ECDH takes it: for a key of @p kind, on its curve and not at
+ * infinity.
+ *  @param whose  "key 'NAME' on TOKEN", for the line
+ *  @return HSM_ERR_DATA */
+HSM_MUST_USE hsm_status hsm_peer_pkey(OSSL_LIB_CTX *libctx, const struct hsm_key_kind *kind,
+                                      struct hsm_bytes peer, const char *whose, EVP_PKEY **pkey);
+/** Bytes of a shared secret; 0: a key of this kind agrees on none. */
+size_t hsm_secret_len(const struct hsm_key_kind *kind);
 /** Does the private part belong to the public, are primes prime ...? HSM_ERR_DATA */
 HSM_MUST_USE hsm_status hsm_pkey_check(OSSL_LIB_CTX *libctx, EVP_PKEY *pkey);
 HSM_MUST_USE hsm_status hsm_pkey_spki(EVP_PKEY *pkey, struct hsm_buf *spki);

@@ -64,6 +64,8 @@ struct hsm_driver {
     /** As sign, but `in` is the message and the token hashes it with mech->hash: fewer bytes on a slow wire.
      * HSM_ERR_UNSUPPORTED: hash it yourself and call sign. */
     hsm_key_op *sign_message;
+    /** See hsm_derive() and hsm_decrypt(). What is wrong with a padding must not show. */
+    hsm_key_op *derive, *decrypt;
     hsm_status (*random)(struct hsm_token *tok, struct hsm_buf *out);
     hsm_status (*counter_create)(struct hsm_token *tok, const struct hsm_object_spec *spec, uint64_t value,
                                  hsm_handle *handle);
@@ -72,8 +74,8 @@ struct hsm_driver {
     hsm_status (*attest)(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
                          struct hsm_attestation *out);
     /** Administration that only this driver knows, by name; `print` is called once per line of answer. */
-    hsm_status (*control)(struct hsm_token *tok, const char *command, const char *argument, hsm_line_fn *print,
-                          void *arg);
+    hsm_status (*control)(struct hsm_token *tok, const char *command, const char *argument,
+                          hsm_line_fn *print, void *arg);
 };
 
 #endif

@@ -148,16 +148,49 @@ HSM_MUST_USE hsm_status hsm_sign(struct hsm_token *tok, hsm_handle key, const st
                                  struct hsm_bytes in, struct hsm_buf *sig);
 
 /**
- * As hsm_sign(), but @p in is the message and the token hashes it with mech->hash, which saves a slow wire bytes.
- * @return HSM_ERR_UNSUPPORTED if this token, key or message does not lend itself: hash it and call hsm_sign().
+ * As hsm_sign(), but @p in is the message and the token hashes it with mech->hash, which saves a slow wire
+ * bytes.
+ * @return HSM_ERR_UNSUPPORTED if this token, key or message does not lend itself: hash it and call
+ * hsm_sign().
  */
 HSM_MUST_USE hsm_status hsm_sign_message(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
                                          struct hsm_bytes in, struct hsm_buf *sig);
 
+/**
+ * Agree on a secret with the owner of another key: HSM_MECH_ECDH with an EC, X25519 or X448 key.
+ * @param peer    his public key: 04 X Y, or the octets of RFC 7748
+ * @param secret  out: the X coordinate, (bits + 7) / 8 bytes, or 32 or 56 octets; HSM_ERR_BUFFER if cap is
+ * smaller. The caller cleanses it
+ * @return HSM_ERR_NO_OBJECT, HSM_ERR_KEY_TYPE, HSM_ERR_USAGE (without HSM_USAGE_DERIVE), HSM_ERR_MECH,
+ *         HSM_ERR_DATA (no public key of this type and curve, or one that makes the secret all zero),
+ *         HSM_ERR_PIN_*, HSM_ERR_TOKEN_*
+ * Source: NIST SP 800-56A rev 3 section 5.7.1.2 (all curves have cofactor 1), RFC 7748 section 6
+ */
+HSM_MUST_USE hsm_status hsm_derive(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                                   struct hsm_bytes peer, struct hsm_buf *secret);
+
+/**
+ * Decrypt with an RSA key that stays in the token.
+ * @param in     exactly as long as the modulus
+ * @param plain  out: the message; HSM_ERR_BUFFER if cap is less than the length of the modulus, however short
+ * the message is. The caller cleanses it
+ * @return HSM_ERR_NO_OBJECT, HSM_ERR_KEY_TYPE, HSM_ERR_USAGE (without HSM_USAGE_DECRYPT), HSM_ERR_MECH,
+ *         HSM_ERR_DATA_LEN, HSM_ERR_DATA, HSM_ERR_PIN_*, HSM_ERR_TOKEN_*
+ *
+ * HSM_ERR_DATA says the same for whatever is wrong with a padding. With PKCS#1 v1.5 even that can help an
+ * attacker who may ask often (RFC 8017 section 7.2): the soft token then answers with random bytes instead
+ * where libcrypto does (3.2 and later), older libcrypto and chips tell. A protocol that still needs this
+ * padding must go on with a random key after such a failure, as TLS 1.2 does (RFC 5246 section 7.4.7.1).
+ * Source: RFC 8017 sections 5.1.2, 7.1.2, 7.2.2
+ */
+HSM_MUST_USE hsm_status hsm_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech,
+                                    struct hsm_bytes in, struct hsm_buf *plain);
+
 /** Fill out->cap bytes with random numbers from the token. */
 HSM_MUST_USE hsm_status hsm_random(struct hsm_token *tok, struct hsm_buf *out);
 
-/* ---- counters, attestation, administration -------------------------------------------------------------- */
+/* ---- counters, attestation, administration --------------------------------------------------------------
+ */
 
 /** Make a monotonic counter (spec->cls HSM_CLASS_COUNTER, label, usage ignored) that starts at @p value. */
 HSM_MUST_USE hsm_status hsm_counter_create(struct hsm_token *tok, const struct hsm_object_spec *spec,
@@ -172,7 +205,8 @@ HSM_MUST_USE hsm_status hsm_attest(struct hsm_token *tok, hsm_handle handle, str
                                    struct hsm_attestation *out);
 
 /**
- * Administration that is particular to one kind of token, e.g. "rotate-keys" of an SE05x; see docs/man/hsmctl.1.
+ * Administration that is particular to one kind of token, e.g. "rotate-keys" of an SE05x; see
+ * docs/man/hsmctl.1.
  * @return HSM_ERR_UNSUPPORTED if the driver does not know @p command
  */
 HSM_MUST_USE hsm_status hsm_token_control(struct hsm_token *tok, const char *command, const char *argument,
@@ -199,6 +233,12 @@ HSM_MUST_USE hsm_status hsm_key_sign(struct hsm_key *key, const struct hsm_mech 
 /** As hsm_sign_message(). */
 HSM_MUST_USE hsm_status hsm_key_sign_message(struct hsm_key *key, const struct hsm_mech *mech,
                                              struct hsm_bytes in, struct hsm_buf *sig);
+/** As hsm_derive(). */
+HSM_MUST_USE hsm_status hsm_key_derive(struct hsm_key *key, const struct hsm_mech *mech,
+                                       struct hsm_bytes peer, struct hsm_buf *secret);
+/** As hsm_decrypt(). */
+HSM_MUST_USE hsm_status hsm_key_decrypt(struct hsm_key *key, const struct hsm_mech *mech, struct hsm_bytes in,
+                                        struct hsm_buf *plain);
 /**
  * Should a caller that can reach a person ask for the PIN of this key's token now? No I/O. True if the key
  * has no PIN of its own, none was given yet, and the source is `prompt` (or, with @p if_unset, no source is

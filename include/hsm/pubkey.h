@@ -55,6 +55,10 @@ unsigned hsm_kind_security_bits(const struct hsm_key_kind *kind);
 /** All HSM_USAGE_* bits a type can have. */
 unsigned hsm_kind_usages(const struct hsm_key_kind *kind);
 
+/** The HSM_USAGE_* bit that a key needs for a mechanism: what kind of operation it is. 0: no such mechanism.
+ */
+unsigned hsm_mech_usage(enum hsm_mech_type mech);
+
 /** "sign,decrypt" <-> bits. HSM_ERR_ARGUMENT names the unknown word. */
 HSM_MUST_USE hsm_status hsm_usage_parse(const char *text, unsigned *usage);
 const char *hsm_usage_format(unsigned usage, char out[96]);

@@ -94,7 +94,8 @@ struct hsm_object_spec {
     struct hsm_bytes id; /* empty: keys and certificates get the RFC 7093 identifier of their public key */
     unsigned usage;      /* HSM_USAGE_* bits; 0: all that the type can do */
     bool extractable;    /* the private part may leave by hsm_export(); false unless the user asked */
-    bool so_destroys;    /* keys: only the SO can destroy it; HSM_ERR_UNSUPPORTED if the token cannot promise that */
+    bool so_destroys;    /* keys: only the SO can destroy it; HSM_ERR_UNSUPPORTED if the token cannot promise
+                            that */
 };
 
 /** What a token tells about one object; readable without the PIN. A plain value, nothing to free. */
@@ -141,14 +142,22 @@ enum hsm_mech_type {
     HSM_MECH_RSA_PSS,   /* in: a digest of `hash`; mgf1_hash and salt_len in bytes */
     HSM_MECH_RSA_RAW,   /* in: exactly one modulus length; no padding (RFC 8017 RSASP1) */
     HSM_MECH_EDDSA,     /* in: the message itself (pure Ed25519, Ed448; RFC 8032) */
+    /* hsm_derive(); in: the peer's public key, an uncompressed EC point or the octets of RFC 7748; out: the
+       shared secret, the X coordinate in the length of the field or the octets of RFC 7748 */
+    HSM_MECH_ECDH,
+    /* hsm_decrypt(); in: exactly one modulus length; out: the message */
+    HSM_MECH_RSA_DECRYPT_PKCS1,
+    HSM_MECH_RSA_DECRYPT_OAEP, /* hash, mgf1_hash (HSM_HASH_NONE: as hash) and label */
+    HSM_MECH_RSA_DECRYPT_RAW,  /* no padding (RFC 8017 RSADP): out has one modulus length, too */
     HSM_MECH_COUNT
 };
 
 struct hsm_mech {
     enum hsm_mech_type type;
-    enum hsm_hash hash;      /* what made the digest */
-    enum hsm_hash mgf1_hash; /* PSS */
+    enum hsm_hash hash;      /* what made the digest; OAEP: of the label */
+    enum hsm_hash mgf1_hash; /* PSS, OAEP */
     unsigned salt_len;       /* PSS, bytes */
+    struct hsm_bytes label;  /* OAEP; borrowed for the call */
 };
 
 enum hsm_role { HSM_ROLE_USER, HSM_ROLE_SO };
@@ -164,27 +173,28 @@ struct hsm_token_info {
     bool machine_pin; /* the user PIN was made by --generate-pin and is not stretched */
     unsigned pin_tries_left, so_tries_left, pin_tries_max;
     bool pin_locked, so_locked;
-    bool no_pin;          /* keys need no login */
-    bool initialised;     /* `token init` was done; if not, only factory objects can be used */
-    char model[64];       /* "SE050 applet 3.1.1" */
-    char channel[32];     /* "plain", "scp03", "scp03 (public keys)", "" if there is no wire */
-    size_t free_bytes;    /* persistent memory left, 0: unknown */
+    bool no_pin;       /* keys need no login */
+    bool initialised;  /* `token init` was done; if not, only factory objects can be used */
+    char model[64];    /* "SE050 applet 3.1.1" */
+    char channel[32];  /* "plain", "scp03", "scp03 (public keys)", "" if there is no wire */
+    size_t free_bytes; /* persistent memory left, 0: unknown */
 };
 
-/** Proof by the token's maker that a key was generated inside; see hsm_attest(). All bytes as the token gave them. */
+/** Proof by the token's maker that a key was generated inside; see hsm_attest(). All bytes as the token gave
+ * them. */
 struct hsm_attestation {
-    char format[24];            /* "nxp-se05x-3" or "nxp-se05x-7": what `message` looks like */
-    uint8_t message[3072];      /* the signed bytes: ECDSA with SHA-256 over them */
+    char format[24];       /* "nxp-se05x-3" or "nxp-se05x-7": what `message` looks like */
+    uint8_t message[3072]; /* the signed bytes: ECDSA with SHA-256 over them */
     size_t message_len;
-    uint8_t signature[144];     /* DER ECDSA-Sig-Value */
+    uint8_t signature[144]; /* DER ECDSA-Sig-Value */
     size_t signature_len;
-    uint8_t certificate[2048];  /* DER, of the attestation key, if the token holds it */
+    uint8_t certificate[2048]; /* DER, of the attestation key, if the token holds it */
     size_t certificate_len;
-    uint8_t attester[133];      /* attestation public key, uncompressed point */
+    uint8_t attester[133]; /* attestation public key, uncompressed point */
     size_t attester_len;
     uint8_t chip_id[32];
     size_t chip_id_len;
-    enum hsm_origin origin;     /* of the attested key, as signed */
+    enum hsm_origin origin; /* of the attested key, as signed */
 };
 
 /** Called once per line of text, without newline. */

@@ -799,8 +799,11 @@ static void check_message(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *
 START_TEST(chip_hashes_short_messages)
 {
     struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
-    struct hsm_mech pss = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 32 }, other_salt = pss,
-                    other_mgf = pss;
+    struct hsm_mech pss = { .type = HSM_MECH_RSA_PSS,
+                            .hash = HSM_HASH_SHA256,
+                            .mgf1_hash = HSM_HASH_SHA256,
+                            .salt_len = 32 },
+                    other_salt = pss, other_mgf = pss;
     struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
     uint8_t message[300] = { 1, 2, 3 };
     struct hsm_bytes shorter = { message, 100 }, longer = { message, sizeof(message) };
@@ -820,6 +823,29 @@ START_TEST(chip_hashes_short_messages)
     check_message(obj.handle, pub, &pkcs1, longer, HSM_ERR_UNSUPPORTED);
     check_message(obj.handle, pub, &ecdsa, shorter, HSM_ERR_UNSUPPORTED);
     EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(fips_part_says_that_it_agrees_on_nothing)
+{
+    static const char *const parts[] = { "3.6.0-se050f", "7.2.22-se052f" };
+    struct hsm_token_init init = default_init();
+    struct hsm_mech ecdh = { .type = HSM_MECH_ECDH };
+    struct hsm_buf out = room();
+    struct hsm_object obj;
+    struct hsm_pubkey pub;
+
+    init.force = false;
+    chip_start(parts[_i], true);
+    ctx = new_context(NULL);
+    ck_ok(hsm_token_create(ctx, 0, &init));
+    tok = login(ctx);
+    (void)generate(tok, "ec:P-256", "ec");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "ec", &obj));
+    ck_ok(hsm_pubkey_parse((struct hsm_bytes){ obj.spki, obj.spki_len }, &pub));
+    ck_status(hsm_derive(tok, obj.handle, &ecdh, pub.point, &out), HSM_ERR_MECH);
+    ck_line_has(HSM_ERR_MECH, "FIPS");
+    ck_ok(sign_default(tok, &obj));
 }
 END_TEST
 
@@ -1000,6 +1026,7 @@ static TCase *tokens(void)
     both(pin_changed_by_another_asks_for_login);
     both(one_signature_is_one_command);
     both(chip_hashes_short_messages);
+    tcase_add_loop_test(tc, fips_part_says_that_it_agrees_on_nothing, 0, 2);
     both(ed25519_message_limit_is_named);
     both(counter_only_goes_up);
     both(attestation_proves_key_and_challenge);

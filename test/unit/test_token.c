@@ -8,6 +8,7 @@
 #include "token_fixture.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -294,8 +295,10 @@ START_TEST(rsa_signs_with_every_digest)
     for (round = 0; round < 2; round++) /* the second round uses contexts of the first */
         for (hash = HSM_HASH_NONE; hash < HSM_HASH_COUNT; hash++) {
             struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = (enum hsm_hash)hash };
-            struct hsm_mech pss = { HSM_MECH_RSA_PSS, (enum hsm_hash)hash, (enum hsm_hash)hash,
-                                    (unsigned)hash * 7 };
+            struct hsm_mech pss = { .type = HSM_MECH_RSA_PSS,
+                                    .hash = (enum hsm_hash)hash,
+                                    .mgf1_hash = (enum hsm_hash)hash,
+                                    .salt_len = (unsigned)hash * 7 };
             hsm_status st = sign_and_verify(tok, key, pub, &pkcs1);
 
             ck_assert_msg(st == HSM_OK, "hash %d: %s", hash, hsm_error_text(st));
@@ -313,7 +316,9 @@ START_TEST(pss_takes_every_salt_that_fits)
     hsm_handle key = generate(tok, "rsa:2048", "rsa");
     struct hsm_object obj;
     EVP_PKEY *pub;
-    struct hsm_mech mech = { HSM_MECH_RSA_PSS, HSM_HASH_SHA256, HSM_HASH_SHA256, 0 };
+    struct hsm_mech mech = {
+        .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA256, .mgf1_hash = HSM_HASH_SHA256, .salt_len = 0
+    };
 
     ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
     pub = public_key(&obj);
@@ -326,7 +331,9 @@ START_TEST(pss_takes_every_salt_that_fits)
     ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
     mech.salt_len = 0xffffffff;
     ck_status(sign_and_verify(tok, key, pub, &mech), HSM_ERR_MECH);
-    mech = (struct hsm_mech){ HSM_MECH_RSA_PSS, HSM_HASH_SHA512, HSM_HASH_SHA1, 20 };
+    mech = (struct hsm_mech){
+        .type = HSM_MECH_RSA_PSS, .hash = HSM_HASH_SHA512, .mgf1_hash = HSM_HASH_SHA1, .salt_len = 20
+    };
     ck_ok(sign_and_verify(tok, key, pub, &mech));
     EVP_PKEY_free(pub);
 }
@@ -417,6 +424,502 @@ START_TEST(usage_is_enforced)
     spec = key_spec("ed25519", "impossible");
     spec.usage = HSM_USAGE_DECRYPT;
     ck_status(hsm_generate(tok, &spec, &key), HSM_ERR_USAGE);
+}
+END_TEST
+
+/* ---- key agreement --------------------------------------------------------------------------------------
+ */
+
+static const char *const agreeing[] = {
+    "ec:P-256",           "ec:P-384",           "ec:P-521", "ec:secp256k1",
+    "ec:brainpoolP256r1", "ec:brainpoolP384r1", "x25519",   "x448"
+};
+static const struct hsm_mech ecdh = { .type = HSM_MECH_ECDH };
+
+/* The public key as a peer sends it; to be freed with free_bytes(). */
+static struct hsm_bytes encoded(EVP_PKEY *pkey)
+{
+    unsigned char *octets = NULL;
+    size_t len = EVP_PKEY_get1_encoded_public_key(pkey, &octets);
+
+    ck_assert_uint_gt(len, 0);
+    return (struct hsm_bytes){ octets, len };
+}
+
+static size_t software_secret(EVP_PKEY *mine, EVP_PKEY *theirs, uint8_t out[HSM_POINT_MAX])
+{
+    EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, mine, NULL);
+    size_t len = HSM_POINT_MAX;
+
+    ck_assert_int_eq(EVP_PKEY_derive_init(c), 1);
+    ck_assert_int_eq(EVP_PKEY_derive_set_peer(c, theirs), 1);
+    ck_assert_int_eq(EVP_PKEY_derive(c, out, &len), 1);
+    EVP_PKEY_CTX_free(c);
+    return len;
+}
+
+/* The token's key against the software's, seen from both sides. */
+static void check_agreement(hsm_handle key, EVP_PKEY *token_side, EVP_PKEY *peer)
+{
+    uint8_t want[HSM_POINT_MAX], got[HSM_POINT_MAX];
+    struct hsm_bytes point = encoded(peer);
+    size_t len = software_secret(peer, token_side, want);
+    struct hsm_buf exact = { got, len, 0 }, small = { got, len - 1, 0 };
+
+    ck_ok(hsm_derive(tok, key, &ecdh, point, &exact));
+    ck_assert_uint_eq(exact.len, len);
+    ck_assert_mem_eq(got, want, len);
+    ck_status(hsm_derive(tok, key, &ecdh, point, &small), HSM_ERR_BUFFER);
+    ck_assert_uint_eq(small.len, 0);
+    free_bytes(point);
+}
+
+START_TEST(both_sides_agree_on_a_secret)
+{
+    EVP_PKEY *original = software_key(agreeing[_i]), *peer = software_key(agreeing[_i]), *pub;
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "imported" };
+    struct hsm_bytes pkcs8 = to_pkcs8(original);
+    hsm_handle made = generate(tok, agreeing[_i], "made"), imported;
+    struct hsm_object obj;
+    int round;
+
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "made", &obj));
+    pub = public_key(&obj);
+    ck_ok(hsm_import(tok, &spec, pkcs8, &imported));
+    for (round = 0; round < 4; round++) { /* secrets that begin with a zero come by chance only */
+        check_agreement(made, pub, peer);
+        check_agreement(imported, original, peer);
+        EVP_PKEY_free(peer);
+        peer = software_key(agreeing[_i]);
+    }
+    free_bytes(pkcs8);
+    EVP_PKEY_free(pub);
+    EVP_PKEY_free(peer);
+    EVP_PKEY_free(original);
+}
+END_TEST
+
+static void refuse_peer(hsm_handle key, struct hsm_bytes peer)
+{
+    uint8_t secret[HSM_POINT_MAX];
+    struct hsm_buf out = { secret, sizeof(secret), 0 };
+
+    ck_status(hsm_derive(tok, key, &ecdh, peer, &out), HSM_ERR_DATA);
+    ck_line_has(HSM_ERR_DATA, "peer");
+    ck_assert_uint_eq(out.len, 0);
+}
+
+START_TEST(peers_on_other_curves_are_refused)
+{
+    hsm_handle key = generate(tok, "ec:P-256", "key");
+    uint8_t copy[HSM_POINT_MAX + 1];
+    EVP_PKEY *other;
+    size_t i;
+
+    for (i = 1; i < COUNT(agreeing); i++) {
+        struct hsm_bytes peer = encoded(other = software_key(agreeing[i]));
+
+        refuse_peer(key, peer);
+        free_bytes(peer);
+        EVP_PKEY_free(other);
+    }
+    {
+        struct hsm_bytes peer = encoded(other = software_key("ec:P-256"));
+
+        memcpy(copy, peer.ptr, peer.len);
+        copy[peer.len - 1] ^= 1; /* not on the curve */
+        refuse_peer(key, (struct hsm_bytes){ copy, peer.len });
+        copy[peer.len - 1] ^= 1;
+        copy[0] = 0x06; /* the hybrid form */
+        refuse_peer(key, (struct hsm_bytes){ copy, peer.len });
+        copy[0] = 0x02; /* compressed */
+        refuse_peer(key, (struct hsm_bytes){ copy, 33 });
+        copy[0] = 0x04;
+        refuse_peer(key, (struct hsm_bytes){ copy, peer.len - 1 });
+        refuse_peer(key, (struct hsm_bytes){ copy, peer.len + 1 });
+        refuse_peer(key, (struct hsm_bytes){ (const uint8_t *)"", 1 }); /* infinity */
+        refuse_peer(key, (struct hsm_bytes){ NULL, 0 });
+        free_bytes(peer);
+        EVP_PKEY_free(other);
+    }
+}
+END_TEST
+
+/* RFC 7748 section 6.1: points of small order; section 5: the highest bit does not count. */
+START_TEST(x25519_refuses_a_secret_of_zeros)
+{
+    hsm_handle key = generate(tok, "x25519", "key");
+    uint8_t low[32] = { 0 }, peer[32], secret[2][32];
+    struct hsm_buf out[2] = { { secret[0], 32, 0 }, { secret[1], 32, 0 } };
+    EVP_PKEY *other = software_key("x25519");
+    struct hsm_bytes octets = encoded(other);
+
+    refuse_peer(key, (struct hsm_bytes){ low, 32 });
+    low[0] = 1;
+    refuse_peer(key, (struct hsm_bytes){ low, 32 });
+    refuse_peer(key, (struct hsm_bytes){ octets.ptr, 31 });
+    memcpy(peer, octets.ptr, 32);
+    ck_ok(hsm_derive(tok, key, &ecdh, (struct hsm_bytes){ peer, 32 }, &out[0]));
+    peer[31] ^= 0x80;
+    ck_ok(hsm_derive(tok, key, &ecdh, (struct hsm_bytes){ peer, 32 }, &out[1]));
+    ck_assert_mem_eq(secret[0], secret[1], 32);
+    free_bytes(octets);
+    EVP_PKEY_free(other);
+}
+END_TEST
+
+START_TEST(agreement_wants_the_right_key_mechanism_and_usage)
+{
+    struct hsm_object_spec spec = key_spec("ec:P-256", "signs");
+    struct hsm_mech ecdsa = { .type = HSM_MECH_ECDSA, .hash = HSM_HASH_SHA256 };
+    hsm_handle ec = generate(tok, "ec:P-256", "ec"), rsa = generate(tok, "rsa:2048", "rsa"),
+               ed = generate(tok, "ed25519", "ed"), signs;
+    uint8_t buf[HSM_SIGNATURE_MAX] = { 1 };
+    struct hsm_buf out = { buf, sizeof(buf), 0 };
+    EVP_PKEY *other = software_key("ec:P-256");
+    struct hsm_bytes peer = encoded(other);
+
+    spec.usage = HSM_USAGE_SIGN;
+    ck_ok(hsm_generate(tok, &spec, &signs));
+    ck_status(hsm_derive(tok, signs, &ecdh, peer, &out), HSM_ERR_USAGE);
+    ck_line_has(HSM_ERR_USAGE, "signs");
+    ck_status(hsm_derive(tok, rsa, &ecdh, peer, &out), HSM_ERR_USAGE);
+    ck_status(hsm_derive(tok, ed, &ecdh, peer, &out), HSM_ERR_USAGE);
+    ck_status(hsm_derive(tok, ec, &ecdsa, peer, &out), HSM_ERR_MECH);
+    ck_status(hsm_sign(tok, ec, &ecdh, (struct hsm_bytes){ buf, 32 }, &out), HSM_ERR_MECH);
+    ck_status(hsm_derive(tok, 0, &ecdh, peer, &out), HSM_ERR_NO_OBJECT);
+    ck_ok(hsm_destroy(tok, ec));
+    ck_status(hsm_derive(tok, ec, &ecdh, peer, &out), HSM_ERR_NO_OBJECT);
+    free_bytes(peer);
+    EVP_PKEY_free(other);
+}
+END_TEST
+
+static void write_pin(char source[600])
+{
+    FILE *f;
+
+    (void)snprintf(source, 600, "file:%s/pin", temp_dir);
+    ck_assert_ptr_nonnull(f = fopen(source + 5, "w"));
+    ck_assert_int_ge(fputs(user_pin, f), 0);
+    ck_assert_int_eq(fclose(f), 0);
+    ck_assert_int_eq(chmod(source + 5, 0600), 0);
+}
+
+static bool derives(struct hsm_key *key, struct hsm_bytes peer, const uint8_t want[32])
+{
+    uint8_t secret[32];
+    struct hsm_buf out = { secret, sizeof(secret), 0 };
+
+    return hsm_key_derive(key, &ecdh, peer, &out) == HSM_OK && out.len == 32 && memcmp(secret, want, 32) == 0;
+}
+
+START_TEST(a_key_by_reference_derives_after_fork)
+{
+    struct hsm_uri uri = { .type = HSM_URI_TYPE_PRIVATE, .object = "key" };
+    uint8_t want[HSM_POINT_MAX];
+    char source[600];
+    struct hsm_ctx *other;
+    struct hsm_object obj;
+    struct hsm_key *key;
+    EVP_PKEY *peer = software_key("ec:P-256"), *pub;
+    struct hsm_bytes point = encoded(peer);
+    int status;
+    pid_t pid;
+
+    write_pin(source);
+    (void)generate(tok, "ec:P-256", "key");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "key", &obj));
+    pub = public_key(&obj);
+    ck_assert_uint_eq(software_secret(peer, pub, want), 32);
+    other = new_context(source);
+    ck_ok(hsm_key_new(other, &uri, (struct hsm_bytes){ obj.spki, obj.spki_len }, &key));
+    ck_assert(derives(key, point, want)); /* logs in by itself */
+    pid = fork();
+    if (pid == 0)
+        _exit(derives(key, point, want) ? 0 : 1);
+    ck_assert(derives(key, point, want));
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    hsm_key_free(key);
+    hsm_ctx_free(other);
+    free_bytes(point);
+    EVP_PKEY_free(pub);
+    EVP_PKEY_free(peer);
+}
+END_TEST
+
+/* ---- decryption -----------------------------------------------------------------------------------------
+ */
+
+enum { RSA_LEN = 256 };
+
+static int padding_of(const struct hsm_mech *mech)
+{
+    return mech->type == HSM_MECH_RSA_DECRYPT_OAEP    ? RSA_PKCS1_OAEP_PADDING
+           : mech->type == HSM_MECH_RSA_DECRYPT_PKCS1 ? RSA_PKCS1_PADDING
+                                                      : RSA_NO_PADDING;
+}
+
+/* By libcrypto, for a key of 2048 bits. */
+static void encrypt(EVP_PKEY *pub, const struct hsm_mech *mech, struct hsm_bytes in, uint8_t out[RSA_LEN])
+{
+    EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, pub, NULL);
+    size_t len = RSA_LEN;
+
+    ck_assert_int_eq(EVP_PKEY_encrypt_init(c), 1);
+    ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_padding(c, padding_of(mech)), 1);
+    if (mech->type == HSM_MECH_RSA_DECRYPT_OAEP) {
+        enum hsm_hash mgf1 = mech->mgf1_hash != HSM_HASH_NONE ? mech->mgf1_hash : mech->hash;
+
+        ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_oaep_md_name(c, hsm_hash_name(mech->hash), NULL), 1);
+        ck_assert_int_eq(EVP_PKEY_CTX_set_rsa_mgf1_md_name(c, hsm_hash_name(mgf1), NULL), 1);
+    }
+    if (mech->label.len > 0)
+        ck_assert_int_eq(EVP_PKEY_CTX_set0_rsa_oaep_label(c, OPENSSL_memdup(mech->label.ptr, mech->label.len),
+                                                          (int)mech->label.len),
+                         1);
+    ck_assert_int_eq(EVP_PKEY_encrypt(c, out, &len, in.ptr, in.len), 1);
+    ck_assert_uint_eq(len, RSA_LEN);
+    EVP_PKEY_CTX_free(c);
+}
+
+static hsm_status decrypt(hsm_handle key, const struct hsm_mech *mech, const uint8_t in[RSA_LEN],
+                          struct hsm_buf *out)
+{
+    out->len = 0;
+    return hsm_decrypt(tok, key, mech, (struct hsm_bytes){ in, RSA_LEN }, out);
+}
+
+static void check_decryption(hsm_handle key, EVP_PKEY *pub, const struct hsm_mech *mech, size_t len)
+{
+    uint8_t plain[RSA_LEN], cipher[RSA_LEN], got[RSA_LEN];
+    struct hsm_buf out = { got, sizeof(got), 0 };
+    size_t i;
+
+    for (i = 0; i < sizeof(plain); i++)
+        plain[i] = (uint8_t)(i * 7); /* zeros in front and in between, 01 too */
+    encrypt(pub, mech, (struct hsm_bytes){ plain, len }, cipher);
+    ck_ok(decrypt(key, mech, cipher, &out));
+    ck_assert_uint_eq(out.len, len);
+    ck_assert(len == 0 || memcmp(got, plain, len) == 0);
+}
+
+static EVP_PKEY *rsa_key(hsm_handle *key)
+{
+    struct hsm_object obj;
+
+    *key = generate(tok, "rsa:2048", "rsa");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "rsa", &obj));
+    return public_key(&obj);
+}
+
+START_TEST(rsa_decrypts_what_libcrypto_encrypted)
+{
+    struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_DECRYPT_PKCS1 },
+                    raw = { .type = HSM_MECH_RSA_DECRYPT_RAW };
+    struct hsm_mech oaep = { .type = HSM_MECH_RSA_DECRYPT_OAEP, .hash = HSM_HASH_SHA1 };
+    hsm_handle key;
+    EVP_PKEY *pub = rsa_key(&key);
+    size_t i;
+    static const struct {
+        enum hsm_hash hash, mgf1_hash;
+        const char *label;
+    } rows[] = { { HSM_HASH_SHA1, HSM_HASH_NONE, "" },      { HSM_HASH_SHA1, HSM_HASH_NONE, "label" },
+                 { HSM_HASH_SHA1, HSM_HASH_SHA256, "" },    { HSM_HASH_SHA256, HSM_HASH_NONE, "" },
+                 { HSM_HASH_SHA256, HSM_HASH_SHA1, "" },    { HSM_HASH_SHA256, HSM_HASH_SHA256, "label" },
+                 { HSM_HASH_SHA512, HSM_HASH_SHA384, "l" }, { HSM_HASH_SHA3_256, HSM_HASH_NONE, "" } };
+
+    for (i = 1; i <= RSA_LEN - 11; i += 61)
+        check_decryption(key, pub, &pkcs1, i);
+    check_decryption(key, pub, &pkcs1, RSA_LEN - 11);
+    check_decryption(key, pub, &raw, RSA_LEN);
+    for (i = 0; i < COUNT(rows); i++) {
+        oaep.hash = rows[i].hash;
+        oaep.mgf1_hash = rows[i].mgf1_hash;
+        oaep.label = text(rows[i].label);
+        check_decryption(key, pub, &oaep, 1);
+        check_decryption(key, pub, &oaep, 33);
+        check_decryption(key, pub, &oaep, RSA_LEN - 2 * hsm_hash_len(oaep.hash) - 2);
+        check_decryption(key, pub, &oaep, 0);
+    }
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(a_key_by_reference_decrypts)
+{
+    struct hsm_mech oaep = { .type = HSM_MECH_RSA_DECRYPT_OAEP, .hash = HSM_HASH_SHA256 };
+    struct hsm_uri uri = { .type = HSM_URI_TYPE_PRIVATE, .object = "rsa" };
+    uint8_t cipher[RSA_LEN], got[RSA_LEN];
+    struct hsm_buf out = { got, sizeof(got), 0 };
+    char source[600];
+    struct hsm_ctx *other;
+    struct hsm_key *key;
+    hsm_handle handle;
+    EVP_PKEY *pub = rsa_key(&handle);
+
+    write_pin(source);
+    other = new_context(source);
+    encrypt(pub, &oaep, text("hello"), cipher);
+    ck_ok(hsm_key_new(other, &uri, (struct hsm_bytes){ NULL, 0 }, &key));
+    ck_ok(hsm_key_decrypt(key, &oaep, (struct hsm_bytes){ cipher, RSA_LEN }, &out));
+    ck_assert_uint_eq(out.len, 5);
+    ck_assert_mem_eq(got, "hello", 5);
+    hsm_key_free(key);
+    hsm_ctx_free(other);
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+/* Each must give the very same answer. */
+static void check_same_refusal(hsm_handle key, const struct hsm_mech *mech, const uint8_t cipher[RSA_LEN],
+                               char line[512])
+{
+    uint8_t got[RSA_LEN];
+    struct hsm_buf out = { got, sizeof(got), 0 };
+
+    ck_status(decrypt(key, mech, cipher, &out), HSM_ERR_DATA);
+    ck_assert_uint_eq(out.len, 0);
+    if (line[0] == '\0')
+        (void)snprintf(line, 512, "%s", hsm_error_text(HSM_ERR_DATA));
+    ck_assert_str_eq(hsm_error_text(HSM_ERR_DATA), line);
+}
+
+START_TEST(oaep_says_the_same_whatever_is_wrong)
+{
+    static const char *const labels[] = { "", "label" };
+    struct hsm_mech raw = { .type = HSM_MECH_RSA_DECRYPT_RAW }, other;
+    struct hsm_mech oaep = { .type = HSM_MECH_RSA_DECRYPT_OAEP,
+                             .hash = _i < 2 ? HSM_HASH_SHA256 : HSM_HASH_SHA1,
+                             .label = text(labels[_i % 2]) };
+    uint8_t cipher[RSA_LEN], em[RSA_LEN] = { 0 };
+    char line[512] = "";
+    hsm_handle key;
+    EVP_PKEY *pub = rsa_key(&key);
+    struct hsm_bytes hello = text("hello");
+
+    other = oaep;
+    other.hash = HSM_HASH_SHA384;
+    encrypt(pub, &other, hello, cipher);
+    check_same_refusal(key, &oaep, cipher, line);
+    other = oaep;
+    other.mgf1_hash = HSM_HASH_SHA384;
+    encrypt(pub, &other, hello, cipher);
+    check_same_refusal(key, &oaep, cipher, line);
+    other = oaep;
+    other.label = text("another label");
+    encrypt(pub, &other, hello, cipher);
+    check_same_refusal(key, &oaep, cipher, line);
+    encrypt(pub, &raw, (struct hsm_bytes){ em, RSA_LEN }, cipher);
+    check_same_refusal(key, &oaep, cipher, line);
+    em[0] = 1; /* the octet that Manger's attack asks for */
+    encrypt(pub, &raw, (struct hsm_bytes){ em, RSA_LEN }, cipher);
+    check_same_refusal(key, &oaep, cipher, line);
+    memset(cipher, 0xff, sizeof(cipher)); /* not below the modulus */
+    check_same_refusal(key, &oaep, cipher, line);
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+/* 00 02, eight octets that are not 0, 0, message: all of the ways to be wrong look alike. libcrypto 3.2 and
+ * later make something up instead, never the message. */
+START_TEST(pkcs1_says_the_same_whatever_is_wrong)
+{
+    struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_DECRYPT_PKCS1 },
+                    raw = { .type = HSM_MECH_RSA_DECRYPT_RAW };
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } rows[] = { { 0, 0x01 }, { 1, 0x01 }, { 2, 0x00 }, { 9, 0x00 }, { 200, 0xff } };
+    uint8_t em[RSA_LEN], cipher[RSA_LEN], got[RSA_LEN];
+    struct hsm_buf out = { got, sizeof(got), 0 };
+    char line[512] = "";
+    hsm_handle key;
+    EVP_PKEY *pub = rsa_key(&key);
+    hsm_status st;
+    size_t i;
+
+    for (i = 0; i < COUNT(rows); i++) {
+        memset(em, 0xff, sizeof(em));
+        em[0] = 0x00;
+        em[1] = 0x02;
+        em[200] = 0x00;
+        em[rows[i].at] = rows[i].value;
+        encrypt(pub, &raw, (struct hsm_bytes){ em, RSA_LEN }, cipher);
+        if ((st = decrypt(key, &pkcs1, cipher, &out)) == HSM_OK)
+            ck_assert(out.len != RSA_LEN - 201 || memcmp(got, em + 201, out.len) != 0);
+        else
+            check_same_refusal(key, &pkcs1, cipher, line);
+    }
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+START_TEST(decryption_wants_the_right_key_length_mechanism_and_usage)
+{
+    static const enum hsm_mech_type types[] = { HSM_MECH_RSA_DECRYPT_PKCS1, HSM_MECH_RSA_DECRYPT_OAEP,
+                                                HSM_MECH_RSA_DECRYPT_RAW };
+    struct hsm_object_spec spec = key_spec("rsa:2048", "signs");
+    struct hsm_mech mech = { .hash = HSM_HASH_SHA256 };
+    hsm_handle ec = generate(tok, "ec:P-256", "ec"), key, signs;
+    uint8_t in[RSA_LEN + 1] = { 0 }, buf[RSA_LEN];
+    struct hsm_buf out = { buf, sizeof(buf), 0 }, small = { buf, RSA_LEN - 1, 0 };
+    struct hsm_bytes data = { in, RSA_LEN };
+    EVP_PKEY *pub = rsa_key(&key);
+    size_t i;
+
+    spec.usage = HSM_USAGE_SIGN;
+    ck_ok(hsm_generate(tok, &spec, &signs));
+    for (i = 0; i < COUNT(types); i++) {
+        mech.type = types[i];
+        ck_status(hsm_decrypt(tok, signs, &mech, data, &out), HSM_ERR_USAGE);
+        ck_line_has(HSM_ERR_USAGE, "signs");
+        ck_status(hsm_decrypt(tok, ec, &mech, data, &out), HSM_ERR_USAGE);
+        ck_status(hsm_decrypt(tok, key, &mech, (struct hsm_bytes){ in, RSA_LEN - 1 }, &out),
+                  HSM_ERR_DATA_LEN);
+        ck_status(hsm_decrypt(tok, key, &mech, (struct hsm_bytes){ in, RSA_LEN + 1 }, &out),
+                  HSM_ERR_DATA_LEN);
+        ck_status(hsm_decrypt(tok, key, &mech, (struct hsm_bytes){ NULL, 0 }, &out), HSM_ERR_DATA_LEN);
+        ck_status(hsm_decrypt(tok, key, &mech, data, &small), HSM_ERR_BUFFER);
+        ck_status(hsm_sign(tok, key, &mech, data, &out), HSM_ERR_MECH);
+        ck_status(hsm_decrypt(tok, 0, &mech, data, &out), HSM_ERR_NO_OBJECT);
+    }
+    mech = (struct hsm_mech){ .type = HSM_MECH_RSA_DECRYPT_OAEP };
+    ck_status(hsm_decrypt(tok, key, &mech, data, &out), HSM_ERR_MECH);
+    mech.type = HSM_MECH_RSA_RAW;
+    ck_status(hsm_decrypt(tok, key, &mech, data, &out), HSM_ERR_MECH);
+    mech.type = HSM_MECH_RSA_DECRYPT_RAW;
+    memset(in, 0xff, sizeof(in));
+    ck_status(hsm_decrypt(tok, key, &mech, data, &out), HSM_ERR_DATA);
+    EVP_PKEY_free(pub);
+}
+END_TEST
+
+/* A key that only decrypts is one on the chip, too. */
+START_TEST(a_key_for_one_use_has_that_use)
+{
+    struct hsm_object_spec spec = key_spec("rsa:2048", "decrypts");
+    struct hsm_mech pkcs1 = { .type = HSM_MECH_RSA_DECRYPT_PKCS1 };
+    struct hsm_object obj;
+    EVP_PKEY *pub, *peer = software_key("ec:P-256");
+    hsm_handle key;
+
+    spec.usage = HSM_USAGE_DECRYPT;
+    ck_ok(hsm_generate(tok, &spec, &key));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "decrypts", &obj));
+    pub = public_key(&obj);
+    check_decryption(key, pub, &pkcs1, 48);
+    ck_status(sign_default(tok, &obj), HSM_ERR_USAGE);
+    EVP_PKEY_free(pub);
+    spec = key_spec("ec:P-256", "derives");
+    spec.usage = HSM_USAGE_DERIVE;
+    ck_ok(hsm_generate(tok, &spec, &key));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "derives", &obj));
+    pub = public_key(&obj);
+    check_agreement(key, pub, peer);
+    EVP_PKEY_free(pub);
+    EVP_PKEY_free(peer);
 }
 END_TEST
 
@@ -543,8 +1046,11 @@ START_TEST(restricted_pss_key_keeps_its_restrictions)
 {
     EVP_PKEY_CTX *gen = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
     struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "pss" };
-    struct hsm_mech good = { HSM_MECH_RSA_PSS, HSM_HASH_SHA384, HSM_HASH_SHA384, 48 }, bad = good,
-                    pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
+    struct hsm_mech good = { .type = HSM_MECH_RSA_PSS,
+                             .hash = HSM_HASH_SHA384,
+                             .mgf1_hash = HSM_HASH_SHA384,
+                             .salt_len = 48 },
+                    bad = good, pkcs1 = { .type = HSM_MECH_RSA_PKCS1, .hash = HSM_HASH_SHA384 };
     EVP_PKEY *pkey = NULL, *pub;
     struct hsm_bytes der;
     struct hsm_object obj;
@@ -1011,6 +1517,17 @@ static Suite *token_suite(void)
     tcase_add_test(tc, raw_rsa_inverts_the_public_operation);
     tcase_add_test(tc, sign_refuses_what_does_not_fit);
     tcase_add_test(tc, usage_is_enforced);
+    tcase_add_loop_test(tc, both_sides_agree_on_a_secret, 0, COUNT(agreeing));
+    tcase_add_test(tc, peers_on_other_curves_are_refused);
+    tcase_add_test(tc, x25519_refuses_a_secret_of_zeros);
+    tcase_add_test(tc, agreement_wants_the_right_key_mechanism_and_usage);
+    tcase_add_test(tc, a_key_by_reference_derives_after_fork);
+    tcase_add_test(tc, rsa_decrypts_what_libcrypto_encrypted);
+    tcase_add_test(tc, a_key_by_reference_decrypts);
+    tcase_add_loop_test(tc, oaep_says_the_same_whatever_is_wrong, 0, 4);
+    tcase_add_test(tc, pkcs1_says_the_same_whatever_is_wrong);
+    tcase_add_test(tc, decryption_wants_the_right_key_length_mechanism_and_usage);
+    tcase_add_test(tc, a_key_for_one_use_has_that_use);
     tcase_add_loop_test(tc, import_refuses_every_truncation, 0, 3);
     tcase_add_test(tc, import_refuses_weak_and_foreign_keys);
     tcase_add_test(tc, import_refuses_inconsistent_keys);

@@ -32,14 +32,12 @@ static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
         return key == HSM_KEY_RSA || key == HSM_KEY_RSA_PSS;
     case HSM_MECH_EDDSA:
         return key == HSM_KEY_ED25519;
-    case HSM_MECH_NONE:
-    case HSM_MECH_COUNT:
-        break;
+    default:
+        return false;
     }
-    return false;
 }
 
-static enum hsm_hash mgf1_of(const struct hsm_mech *mech)
+enum hsm_hash se05x_mgf1_of(const struct hsm_mech *mech)
 {
     return mech->mgf1_hash != HSM_HASH_NONE ? mech->mgf1_hash : mech->hash;
 }
@@ -57,7 +55,8 @@ static hsm_status check_pss(const struct se05x_token *t, const struct se05x_obje
                         "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
                         o->label, t->where, mech->salt_len, o->kind.bits, hsm_hash_name(mech->hash));
     if (o->pss.type != HSM_MECH_NONE &&
-        (mech->hash != o->pss.hash || mgf1_of(mech) != o->pss.mgf1_hash || mech->salt_len < o->pss.salt_len))
+        (mech->hash != o->pss.hash || se05x_mgf1_of(mech) != o->pss.mgf1_hash ||
+         mech->salt_len < o->pss.salt_len))
         return hsm_fail(HSM_ERR_MECH, "key '%s' on %s may only sign with %s and a salt of at least %u bytes",
                         o->label, t->where,
                         o->pss.hash == HSM_HASH_NONE ? "an unknown digest" : hsm_hash_name(o->pss.hash),
@@ -107,7 +106,7 @@ static hsm_status check_mech(const struct se05x_token *t, const struct se05x_obj
     if ((o->usage & HSM_USAGE_SIGN) == 0)
         return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not sign; its usage is %s", o->label, t->where,
                         hsm_usage_format(o->usage, usage));
-    if (mech->type <= HSM_MECH_NONE || mech->type >= HSM_MECH_COUNT || mech->hash >= HSM_HASH_COUNT ||
+    if (hsm_mech_usage(mech->type) != HSM_USAGE_SIGN || mech->hash >= HSM_HASH_COUNT ||
         mech->mgf1_hash >= HSM_HASH_COUNT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
     if (!type_fits(mech->type, o->kind.type))
@@ -127,27 +126,34 @@ static hsm_status check_room(const struct se05x_object *o, size_t cap)
     return HSM_OK;
 }
 
-static enum se05x_auth signer(const struct se05x_object *o)
+enum se05x_auth se05x_user_of(const struct se05x_object *o)
 {
     return o->open ? SE05X_ANYBODY : SE05X_USER;
 }
 
-/* The chip refused. What it says of a missing object it says of much else, too. */
-static hsm_status refused(struct se05x_token *t, const struct se05x_object *o, uint16_t sw, bool raw)
+hsm_status se05x_use_refused(struct se05x_token *t, const struct se05x_object *o, uint16_t sw,
+                             const char *use)
 {
     bool exists = true;
     hsm_status st;
 
     if (sw == SE05X_SW_NOT_ALLOWED)
-        return hsm_fail(HSM_ERR_USAGE,
-                        "key '%s' on %s: its policy on the chip does not allow this signature%s", o->label,
-                        t->where, o->foreign ? "; auth= in the token specification may log in to it" : "");
+        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s: its policy on the chip does not allow %s%s", o->label,
+                        t->where, use,
+                        o->foreign ? "; auth= in the token specification may log in to it" : "");
     if (sw != SE05X_SW_CONDITIONS && sw != SE05X_SW_DATA)
-        return se05x_refused(t, sw, "the signature");
+        return se05x_refused(t, sw, use);
     if ((st = se05x_exists(t, o->id, &exists)) != HSM_OK)
         return st;
-    if (!exists)
-        return se05x_vanished(t, o);
+    return exists ? HSM_OK : se05x_vanished(t, o);
+}
+
+static hsm_status refused(struct se05x_token *t, const struct se05x_object *o, uint16_t sw, bool raw)
+{
+    hsm_status st = se05x_use_refused(t, o, sw, "this signature");
+
+    if (st != HSM_OK)
+        return st;
     if (raw)
         return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: the number to sign is not smaller than the modulus",
                         o->label, t->where);
@@ -202,7 +208,7 @@ static hsm_status sign_ecdsa(struct se05x_token *t, const struct se05x_object *o
     hsm_status st;
 
     if ((st = fit_digest(t, o, in, digest, &len, &algorithm)) != HSM_OK ||
-        (st = se05x_ec_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm,
+        (st = se05x_ec_sign(t, se05x_user_of(o), o->id, se05x_time_of(&o->kind), algorithm,
                             (struct hsm_bytes){ digest, len }, likely_len(&o->kind), out, &sw)) != HSM_OK)
         return st;
     return sw == SE05X_SW_OK ? HSM_OK : refused(t, o, sw, false);
@@ -215,8 +221,8 @@ static hsm_status sign_eddsa(struct se05x_token *t, const struct se05x_object *o
     uint8_t sig[ED25519_LEN];
     struct hsm_buf answer = { sig, sizeof(sig), 0 };
     uint16_t sw;
-    hsm_status st =
-        se05x_ec_sign(t, signer(o), o->id, SE05X_TIME_ED25519, SE05X_EDDSA, in, sizeof(sig), &answer, &sw);
+    hsm_status st = se05x_ec_sign(t, se05x_user_of(o), o->id, SE05X_TIME_ED25519, SE05X_EDDSA, in,
+                                  sizeof(sig), &answer, &sw);
 
     if (st != HSM_OK)
         return st;
@@ -233,12 +239,12 @@ static hsm_status sign_eddsa(struct se05x_token *t, const struct se05x_object *o
 /* ---- RSA: encoding on the host, the private operation on the chip
  * -------------------------------------------- */
 
-static EVP_MD *fetch(const struct se05x_token *t, enum hsm_hash hash)
+EVP_MD *se05x_fetch_md(const struct se05x_token *t, enum hsm_hash hash)
 {
     return hsm_hash_name(hash) == NULL ? NULL : EVP_MD_fetch(t->libctx, hsm_hash_name(hash), PROPQ);
 }
 
-static hsm_status no_digest(const struct se05x_token *t, enum hsm_hash hash)
+hsm_status se05x_no_md(const struct se05x_token *t, enum hsm_hash hash)
 {
     return hsm_crypto_fail(HSM_ERR_MECH, hsm_hash_name(hash) == NULL ? t->where : hsm_hash_name(hash));
 }
@@ -257,11 +263,11 @@ static hsm_status digest_info(const struct se05x_token *t, enum hsm_hash hash, s
         der_put(&w, in);
         return der_finish(&w, out);
     }
-    if ((md = fetch(t, hash)) != NULL)
+    if ((md = se05x_fetch_md(t, hash)) != NULL)
         oid = OBJ_nid2obj(EVP_MD_get_type(md));
     EVP_MD_free(md);
     if (oid == NULL || OBJ_length(oid) == 0)
-        return no_digest(t, hash);
+        return se05x_no_md(t, hash);
     der_put_element(&w, 0x04, in);
     mark = der_len(&w);
     der_put_element(&w, DER_NULL, (struct hsm_bytes){ NULL, 0 });
@@ -291,8 +297,7 @@ static hsm_status encode_pkcs1(const struct se05x_token *t, const struct hsm_mec
     return HSM_OK;
 }
 
-/* MGF1 of RFC 8017 appendix B.2.1, added to @p out. */
-static bool add_mask(EVP_MD *md, const uint8_t *seed, size_t seed_len, uint8_t *out, size_t len)
+bool se05x_add_mask(EVP_MD *md, const uint8_t *seed, size_t seed_len, uint8_t *out, size_t len)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t block[EVP_MAX_MD_SIZE], count[4] = { 0 };
@@ -310,6 +315,7 @@ static bool add_mask(EVP_MD *md, const uint8_t *seed, size_t seed_len, uint8_t *
         for (i = 0; ok && i < block_len && at < len; i++)
             out[at++] ^= block[i];
     }
+    hsm_cleanse(block, sizeof(block));
     EVP_MD_CTX_free(ctx);
     return ok;
 }
@@ -336,20 +342,20 @@ static bool hash_with_salt(EVP_MD *md, struct hsm_bytes digest, struct hsm_bytes
 static hsm_status encode_pss(const struct se05x_token *t, const struct hsm_mech *mech, unsigned bits,
                              struct hsm_bytes in, uint8_t *em, size_t em_len)
 {
-    EVP_MD *md = fetch(t, mech->hash), *mgf1 = fetch(t, mgf1_of(mech));
+    EVP_MD *md = se05x_fetch_md(t, mech->hash), *mgf1 = se05x_fetch_md(t, se05x_mgf1_of(mech));
     size_t lead = (bits - 1) % 8 == 0 ? 1 : 0, h_len = in.len, db_len = em_len - lead - h_len - 1;
     uint8_t *db = em + lead, *h = db + db_len, *salt = h - mech->salt_len;
     hsm_status st = HSM_OK;
 
     memset(em, 0, em_len);
     if (md == NULL || mgf1 == NULL) {
-        st = no_digest(t, md == NULL ? mech->hash : mgf1_of(mech));
+        st = se05x_no_md(t, md == NULL ? mech->hash : se05x_mgf1_of(mech));
     } else if (RAND_bytes_ex(t->libctx, salt, mech->salt_len, 0) != 1 ||
                !hash_with_salt(md, in, (struct hsm_bytes){ salt, mech->salt_len }, h)) {
         st = hsm_crypto_fail(HSM_ERR_CRYPTO, "PSS encoding failed");
     } else {
         salt[-1] = 0x01;
-        if (!add_mask(mgf1, h, h_len, db, db_len))
+        if (!se05x_add_mask(mgf1, h, h_len, db, db_len))
             st = hsm_crypto_fail(HSM_ERR_CRYPTO, "PSS encoding failed");
         db[0] &= (uint8_t)(0xff >> (8 * (em_len - lead) - (bits - 1)));
         em[em_len - 1] = 0xbc;
@@ -384,7 +390,7 @@ static hsm_status sign_rsa(struct se05x_token *t, const struct se05x_object *o, 
     if (em_len > sizeof(em))
         return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is too long", o->label, t->where);
     if ((st = encode(t, o, mech, in, em, em_len)) != HSM_OK ||
-        (st = se05x_rsa_decrypt(t, signer(o), o->id, se05x_time_of(&o->kind), SE05X_RSA_RAW,
+        (st = se05x_rsa_decrypt(t, se05x_user_of(o), o->id, se05x_time_of(&o->kind), SE05X_RSA_RAW,
                                 (struct hsm_bytes){ em, em_len }, out, &sw)) != HSM_OK)
         return st;
     return sw == SE05X_SW_OK ? HSM_OK : refused(t, o, sw, mech->type == HSM_MECH_RSA_RAW);
@@ -425,9 +431,9 @@ static uint8_t message_algorithm(const struct se05x_object *o, const struct hsm_
 
     for (i = 0; i < COUNT(rows); i++)
         if (rows[i].hash == mech->hash)
-            return mech->type == HSM_MECH_RSA_PKCS1                                ? rows[i].pkcs1
-                   : mech->type == HSM_MECH_RSA_PSS && mgf1_of(mech) == mech->hash ? rows[i].pss
-                                                                                   : 0;
+            return mech->type == HSM_MECH_RSA_PKCS1                                      ? rows[i].pkcs1
+                   : mech->type == HSM_MECH_RSA_PSS && se05x_mgf1_of(mech) == mech->hash ? rows[i].pss
+                                                                                         : 0;
     return 0;
 }
 
@@ -454,8 +460,8 @@ hsm_status se05x_sign_message(struct hsm_token *tok, hsm_handle key, const struc
         (mech->type == HSM_MECH_RSA_PSS && mech->salt_len == 0) || (salt_len != 0 && !t->caps.v7) ||
         salt_len > 64)
         return HSM_ERR_UNSUPPORTED;
-    st = se05x_rsa_sign(t, signer(o), o->id, se05x_time_of(&o->kind), algorithm, salt_len, in, modulus, out,
-                        &sw);
+    st = se05x_rsa_sign(t, se05x_user_of(o), o->id, se05x_time_of(&o->kind), algorithm, salt_len, in, modulus,
+                        out, &sw);
     if (st != HSM_OK || sw == SE05X_SW_OK)
         return st;
     st = refused(t, o, sw, false);

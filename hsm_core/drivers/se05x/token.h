@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The token on top of the applet's commands: what directory.c, change.c, key.c, object.c, import.c, create.c,
- * pin.c, sign.c, attest.c, counter.c and driver.c share.
+ * pin.c, sign.c, derive.c, decrypt.c, attest.c, counter.c and driver.c share.
  */
 #ifndef SE05X_TOKEN_H
 #define SE05X_TOKEN_H
@@ -189,10 +189,27 @@ HSM_MUST_USE hsm_status se05x_pin_create_object(struct se05x_token *t, enum se05
 HSM_MUST_USE hsm_status se05x_pin_prove(struct se05x_token *t, enum hsm_role role, struct hsm_bytes pin);
 unsigned se05x_pin_tries_left(struct se05x_token *t, enum hsm_role role);
 
-/* ---- sign.c, attest.c, counter.c, driver.c
- * -------------------------------------------------------------------- */
+/* ---- sign.c, derive.c, decrypt.c
+ * ---------------------------------------------------------------------------
+ */
 
-hsm_key_op se05x_sign, se05x_sign_message;
+hsm_key_op se05x_sign, se05x_sign_message, se05x_derive, se05x_decrypt;
+/** Whose session uses a key. */
+enum se05x_auth se05x_user_of(const struct se05x_object *o);
+/** The chip refused the @p use of a key. What it says of a missing object it says of much else, too.
+ *  @return HSM_OK: the key is there and may be used, what was asked for is at fault */
+HSM_MUST_USE hsm_status se05x_use_refused(struct se05x_token *t, const struct se05x_object *o, uint16_t sw,
+                                          const char *use);
+enum hsm_hash se05x_mgf1_of(const struct hsm_mech *mech);
+/** NULL: libcrypto has no such digest. se05x_no_md() is the line for that. */
+EVP_MD *se05x_fetch_md(const struct se05x_token *t, enum hsm_hash hash);
+hsm_status se05x_no_md(const struct se05x_token *t, enum hsm_hash hash);
+/** MGF1 of RFC 8017 appendix B.2.1, added to @p out. */
+HSM_MUST_USE bool se05x_add_mask(EVP_MD *md, const uint8_t *seed, size_t seed_len, uint8_t *out, size_t len);
+
+/* ---- attest.c, counter.c, driver.c ------------------------------------------------------------------------
+ */
+
 hsm_status se05x_attest(struct hsm_token *tok, hsm_handle handle, struct hsm_bytes challenge,
                         struct hsm_attestation *out);
 hsm_status se05x_counter_create(struct hsm_token *tok, const struct hsm_object_spec *spec, uint64_t value,

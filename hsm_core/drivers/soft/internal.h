@@ -3,8 +3,8 @@
  * The software token. driver.c is the table and the life of an open token, create.c makes the file, store.c
  * is SQLite, rows.c the rows in it, pin.c the PINs and their counters, object.c the objects, counter.c
  * counters, key.c the cache
- * of ready keys and signing, hide.c keeps RSA out of core dumps, crypto.c its use of libcrypto;
- * codec/private.c and pkcs8.c know private keys.
+ * of ready keys and signing, derive.c and decrypt.c the other private operations, hide.c keeps RSA out of
+ * core dumps, crypto.c its use of libcrypto; codec/private.c and pkcs8.c know private keys.
  *
  * Secrets: the token key K (32 random bytes) is stored twice, wrapped by AES-256-GCM under a key derived from
  * the user PIN and from the SO PIN. What seals keys and data objects is derived from K by HKDF; only that is
@@ -253,8 +253,23 @@ void soft_cache_init(struct soft_cache *cache);
 void soft_cache_free(struct soft_cache *cache); /* no operation may be running */
 /** Let go of every key that is not in use. */
 void soft_cache_shrink(struct soft_cache *cache, size_t keep);
-hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_mech *mech,
-                     struct hsm_bytes in, struct hsm_buf *out);
+hsm_key_op soft_sign;
+/** A ready key in use: all of it is valid until soft_key_release(). */
+struct soft_held {
+    struct soft_key *key;
+    EVP_PKEY *pkey;
+    const struct hsm_key_kind *kind;
+    unsigned usage;
+    const char *label;
+};
+HSM_MUST_USE hsm_status soft_key_hold(struct soft_token *t, hsm_handle handle, struct soft_held *held);
+/** @p used: a private operation was done with it. Nothing happens if nothing is held. */
+void soft_key_release(struct soft_token *t, struct soft_held *held, bool used);
+
+/* ---- derive.c, decrypt.c --------------------------------------------------------------------------------
+ */
+
+hsm_key_op soft_derive, soft_decrypt;
 
 /* ---- hide.c ---------------------------------------------------------------------------------------------
  */

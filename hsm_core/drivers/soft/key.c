@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few initialised
- * contexts, so that a signature costs what libcrypto's own takes plus one pread(): the change counter of the
- * token file, which says whether anybody has written to the token since the key was last compared with its
- * row. No lock is held while computing.
+ * Ready keys, and signing. A key that was used once stays ready: its EVP_PKEY, and for each mechanism a few
+ * initialised contexts, so that a signature costs what libcrypto's own takes plus one pread(): the change
+ * counter of the token file, which says whether anybody has written to the token since the key was last
+ * compared with its row. No lock is held while computing.
  */
 #include "internal.h"
 
@@ -173,7 +173,7 @@ static struct soft_key *cached_key(struct soft_token *t, hsm_handle handle, cons
     key = find_key(&t->cache, handle);
     if (key != NULL && key->counter == counter) {
         use_key(&t->cache, key);
-        *op = take_op(key, mech);
+        *op = mech == NULL ? NULL : take_op(key, mech);
     } else {
         key = NULL;
     }
@@ -332,6 +332,41 @@ static hsm_status load_key(struct soft_token *t, hsm_handle handle, struct soft_
     return st;
 }
 
+/* The key as its row says now. @p mech: NULL if no context is wanted */
+static hsm_status ready_key(struct soft_token *t, hsm_handle handle, const struct hsm_mech *mech,
+                            struct soft_key **key, struct soft_op **op)
+{
+    uint32_t counter;
+    hsm_status st;
+
+    if ((st = soft_check_file(t, false)) != HSM_OK)
+        return st;
+    if (soft_store_counter(t, &counter) && (*key = cached_key(t, handle, mech, counter, op)) != NULL)
+        return HSM_OK;
+    return load_key(t, handle, key);
+}
+
+hsm_status soft_key_hold(struct soft_token *t, hsm_handle handle, struct soft_held *held)
+{
+    struct soft_op *none = NULL;
+    struct soft_key *key = NULL;
+    hsm_status st = ready_key(t, handle, NULL, &key, &none);
+
+    if (st == HSM_OK)
+        *held = (struct soft_held){ key, key->pkey, &key->kind, key->usage, key->label };
+    return st;
+}
+
+void soft_key_release(struct soft_token *t, struct soft_held *held, bool used)
+{
+    if (held->key == NULL)
+        return;
+    if (used)
+        hide_once(held->key);
+    release_key(t, held->key, NULL);
+    held->key = NULL;
+}
+
 /* ---- mechanisms -----------------------------------------------------------------------------------------
  */
 
@@ -361,11 +396,9 @@ static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
         return key == HSM_KEY_RSA || key == HSM_KEY_RSA_PSS;
     case HSM_MECH_EDDSA:
         return key == HSM_KEY_ED25519 || key == HSM_KEY_ED448;
-    case HSM_MECH_NONE:
-    case HSM_MECH_COUNT:
-        break;
+    default:
+        return false;
     }
-    return false;
 }
 
 static hsm_status check_length(const struct soft_token *t, const struct soft_key *key,
@@ -416,7 +449,7 @@ static hsm_status check_request(const struct soft_token *t, const struct soft_ke
     if ((key->usage & HSM_USAGE_SIGN) == 0)
         return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not sign; its usage is %s", key->label, t->where,
                         hsm_usage_format(key->usage, usage));
-    if (mech->type <= HSM_MECH_NONE || mech->type >= HSM_MECH_COUNT || mech->hash >= HSM_HASH_COUNT ||
+    if (hsm_mech_usage(mech->type) != HSM_USAGE_SIGN || mech->hash >= HSM_HASH_COUNT ||
         mech->mgf1_hash >= HSM_HASH_COUNT)
         return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
     if (!type_fits(mech->type, key->kind.type))
@@ -547,17 +580,10 @@ hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_
     struct hsm_mech m = context_mech(mech);
     struct soft_key *key = NULL;
     struct soft_op *op = NULL;
-    uint32_t counter;
     hsm_status st;
 
-    if ((st = soft_check_file(t, false)) != HSM_OK)
-        return st;
     (void)ERR_set_mark(); /* the error queue is the application's: what went wrong goes into our line */
-    if (soft_store_counter(t, &counter))
-        key = cached_key(t, handle, &m, counter, &op);
-    if (key == NULL)
-        st = load_key(t, handle, &key);
-    if (st == HSM_OK) {
+    if ((st = ready_key(t, handle, &m, &key, &op)) == HSM_OK) {
         if ((st = check_request(t, key, mech, in.len, out->cap)) == HSM_OK &&
             (st = sign_with(t, key, &m, in, out, &op)) == HSM_OK)
             hide_once(key);
