@@ -4,7 +4,8 @@
  * brings the applet up (SELECT, PlatformSCP03) and keeps it up, session.c does so for the sessions of the two
  * roles; scp03.c is the pure secure-messaging arithmetic; keyfile.c reads the static keys; rotate.c changes
  * them; command.c holds one function per applet command; record.c is the byte form of our directory records
- * (pure); directory.c, create.c, pin.c, object.c, sign.c are the token on top of it; driver.c is the table.
+ * (pure); directory.c, create.c, pin.c, object.c, sign.c, derive.c, decrypt.c are the token on top of it;
+ * driver.c is the table.
  */
 #ifndef SE05X_INTERNAL_H
 #define SE05X_INTERNAL_H
