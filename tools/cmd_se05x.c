@@ -2,6 +2,8 @@
 /* hsmctl se05x ...: administration that only this kind of chip has; the driver knows it, this only asks for
  * it. */
 #include <stdio.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tool.h"
@@ -80,6 +82,7 @@ static hsm_status confirm_rotation(struct tool *t)
 hsm_status cmd_se05x_rotate_keys(struct tool *t)
 {
     struct hsm_token *tok = NULL;
+    char path[PATH_MAX];
     hsm_status st;
 
     if ((st = chip(t, &tok)) != HSM_OK || (st = confirm_rotation(t)) != HSM_OK)
@@ -87,11 +90,14 @@ hsm_status cmd_se05x_rotate_keys(struct tool *t)
     signals_hold(); /* the file, then the chip, then the check: nothing comes between */
     st = control(t, tok, "rotate-keys", t->arg[0]);
     signals_release();
-    if (st == HSM_OK)
-        out_note(t,
-                 "the platform keys are replaced; the new ones are in %s: copy it to a safe place, and say "
-                 "scp03=%s "
-                 "in the token specification",
-                 t->arg[0], t->arg[0]);
-    return st;
+    if (st != HSM_OK)
+        return st;
+    if (realpath(t->arg[0], path) == NULL) /* a specification wants an absolute one */
+        (void)snprintf(path, sizeof(path), "%s", t->arg[0]);
+    out_note(
+        t,
+        "the platform keys are replaced; the new ones are in %s: copy it to a safe place, and say scp03=%s "
+        "in the token specification",
+        path, path);
+    return HSM_OK;
 }
