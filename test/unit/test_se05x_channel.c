@@ -13,7 +13,7 @@
 
 #include <openssl/rand.h>
 
-#include "se05x/internal.h"
+#include "se05x/link.h"
 
 enum { USER_OBJECT = 0x7da00001, AES_OBJECT = 0x7da00002, NO_SUCH_OBJECT = 0x7da00003, SESSIONS = 2 };
 
@@ -469,6 +469,8 @@ static struct {
     bool recover_fails;
     size_t expect, answer_len;
 } wire;
+
+const char *const se05x_link_params[] = { NULL };
 
 hsm_status se05x_link_open(const struct hsm_open_args *args, struct se05x_link **out)
 {
