@@ -92,7 +92,7 @@ static void begin(struct t1_link *link, struct hsm_buf *answer)
     link->answer = answer;
     link->command = (struct hsm_bytes){ NULL, 0 };
     link->sent = link->piece = 0;
-    link->answering = link->aborted = link->executed = link->doubt = link->repeated = false;
+    link->answering = link->aborted = link->executed = link->doubt = link->repeated = link->refused = false;
     link->retries = link->resends = link->wtx_seen = link->wtx_total = link->wtx = 0;
     link->cause = NULL;
     if (answer != NULL)
@@ -173,7 +173,7 @@ static enum t1_action got_i(struct t1_link *link, const struct t1_frame *f)
 static enum t1_action next_piece(struct t1_link *link)
 {
     link->retries = 0;
-    link->doubt = false;
+    link->doubt = link->refused = false;
     link->ns ^= 1;
     link->sent += link->piece;
     return send_piece(link);
@@ -191,13 +191,36 @@ static enum t1_action got_r_waiting(struct t1_link *link, unsigned error)
     return resend_piece(link);
 }
 
-/* N(R) says that it has got our block. */
+static enum t1_action out_of_step(struct t1_link *link)
+{
+    return fail(link, "chip and host count their blocks differently");
+}
+
+/* An error in direct answer to a block that was sent once, and another number expected. Either N(R) means
+ * something else in this chip: then it takes the block now. Or a reset or another host has changed the
+ * numbers: then asking could bring the answer to somebody else's command. */
+static enum t1_action got_refusal(struct t1_link *link)
+{
+    if (link->refused)
+        return out_of_step(link);
+    link->refused = link->doubt = true;
+    return resend_piece(link);
+}
+
+/* N(R) says that it has got our block. Not even when asked for does an error prove that of the first piece of
+ * a command: out of step, the chip would take what is left for a command of its own. */
 static enum t1_action got_r_beyond(struct t1_link *link, unsigned error)
 {
-    if (more_pieces(link) && (error == T1_ACK || link->last == T1_LAST_ASK))
+    if (more_pieces(link) && error == T1_ACK)
         return next_piece(link);
+    if (link->last == T1_LAST_I && error == T1_ERR_CRC)
+        return resend_piece(link);
+    if (link->last == T1_LAST_I && error != T1_ACK && (!link->doubt || link->refused))
+        return got_refusal(link);
     if (link->last == T1_LAST_I)
-        return error == T1_ERR_CRC ? resend_piece(link) : ask_again(link, T1_ERR_OTHER);
+        return ask_again(link, T1_ERR_OTHER);
+    if (more_pieces(link))
+        return link->sent > 0 ? next_piece(link) : out_of_step(link);
     if (error == T1_ACK || error == T1_ERR_CRC) /* of our question */
         return ask_again(link, T1_ERR_OTHER);
     return resend_piece(link); /* asked for the answer it has none: its N(R) means something else */
@@ -298,9 +321,12 @@ static enum t1_action write_failed(struct t1_link *link)
 
 enum t1_action t1_link_step(struct t1_link *link, enum t1_event event)
 {
-    if (event != T1_EV_SENT)
+    if (event != T1_EV_SENT && event != T1_EV_SENT_AGAIN)
         link->wtx = 0;
     switch (event) {
+    case T1_EV_SENT_AGAIN:
+        link->doubt = link->doubt || link->last == T1_LAST_I;
+        /* fall through */
     case T1_EV_SENT:
         return link->aborted ? fail(link, "the chip aborted the exchange") : T1_RECEIVE;
     case T1_EV_WRITE_FAILED:

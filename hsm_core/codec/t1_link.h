@@ -12,6 +12,7 @@
 /** What happened. */
 enum t1_event {
     T1_EV_SENT,           /* the block of T1_SEND was acknowledged byte by byte */
+    T1_EV_SENT_AGAIN,     /* the same, after it had been refused: it may have arrived before */
     T1_EV_WRITE_FAILED,   /* it was not, until the time was up */
     T1_EV_WRITE_DOUBTFUL, /* the message ended in a way that leaves open whether it arrived */
     T1_EV_FRAME,          /* link->in holds as many bytes as the LEN of the block says */
@@ -56,6 +57,7 @@ struct t1_link {
     bool executed;  /* the chip may have executed the command */
     bool doubt;     /* nobody knows whether it did: contact was lost since the last block of the command */
     bool repeated;  /* that block was sent again in spite of a doubt */
+    bool refused;   /* the chip refused the outstanding block, and said that it expects another number */
 
     unsigned retries;   /* in a row, since the last good block */
     unsigned resends;   /* of this exchange in all */

@@ -43,7 +43,7 @@ static hsm_status parse(const char *spec, struct pin *pin)
         goto bad;
     *colon++ = '\0';
     pin->line = (unsigned)strtoul(colon, &end, 10);
-    if (end == colon || *end != '\0')
+    if (*colon < '0' || *colon > '9' || *end != '\0' || end - colon > 5)
         goto bad;
     (void)snprintf(pin->path, sizeof(pin->path), "%s%.100s", text[0] == '/' ? "" : "/dev/", text);
     return HSM_OK;

@@ -98,7 +98,7 @@ static void bus_cost(struct cost *c)
 {
     static char stats[STATS_MAX];
     uint8_t head[3];
-    size_t len;
+    size_t len = 0;
 
     if (send(control_fd, "C\0\0\5stats", 9, 0) != 9 || recv(control_fd, head, 3, MSG_WAITALL) != 3 ||
         (len = (size_t)head[1] << 8 | head[2]) >= sizeof(stats) ||

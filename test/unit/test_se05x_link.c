@@ -188,6 +188,43 @@ START_TEST(foreseen_answer_is_read_in_one_message)
 }
 END_TEST
 
+static const size_t read_limits[] = { 8192, 259, 255, 128, 64, 32, 3, 1 };
+
+/* Instead of a signature, say, comes an error word; behind it there is nothing to read in a second message.
+ */
+START_TEST(answer_shorter_than_foreseen_is_taken_whatever_the_adapter_reads_at_once)
+{
+    struct se05x_link *link = new_link();
+
+    bus->base.read_max = read_limits[_i];
+    ck_ok(se05x_link_lock(link));
+    exchange(link, SE05X_TIME_RSA2048, 10, 262);
+    exchange(link, SE05X_TIME_RSA2048, 300, 700);
+    ck_assert_uint_eq(chip->commands, 2);
+    ck_assert_uint_le(chip->now_us, 1000000 + 6 * TIMEOUT_US / 10); /* nothing was asked for again */
+    se05x_link_unlock(link);
+    se05x_link_close(link);
+}
+END_TEST
+
+START_TEST(long_answers_are_read_in_as_many_messages_as_it_takes)
+{
+    static const size_t lengths[] = { 10, 252, 253, 506, 900 };
+    struct se05x_link *link = new_link();
+    size_t i;
+
+    bus->base.read_max = read_limits[_i];
+    ck_ok(se05x_link_lock(link));
+    for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        exchange(link, SE05X_TIME_SHORT, lengths[i], 0);
+        exchange(link, SE05X_TIME_SHORT, lengths[i], lengths[i] + 2);
+    }
+    ck_assert_uint_eq(chip->odd, 0);
+    se05x_link_unlock(link);
+    se05x_link_close(link);
+}
+END_TEST
+
 START_TEST(atr_is_read_once)
 {
     uint8_t bytes[64];
@@ -461,6 +498,65 @@ START_TEST(chip_that_dies_at_work_fails_in_bounded_time)
 }
 END_TEST
 
+/* Busy until the time is nearly up, and then the bus is disturbed behind the end of the command. */
+START_TEST(command_that_arrives_at_the_last_moment_is_not_called_unexecuted)
+{
+    struct se05x_link *link;
+    unsigned before, i, at_the_end = 0;
+
+    for (i = 0; i < 200; i++) {
+        link = new_link();
+        ck_ok(se05x_link_lock(link));
+        before = chip->commands;
+        chip->absent_until_us = chip->now_us + TIMEOUT_US + 650000 - 10000 + 200 * i;
+        chip->disturb = 1;
+        if (try_exchange(link, SE05X_TIME_RSA2048, 10, 12) != HSM_OK && chip->commands != before) {
+            ck_assert_int_eq(delivery, SE05X_MAYBE_EXECUTED);
+            at_the_end++;
+        }
+        se05x_link_unlock(link);
+        se05x_link_close(link);
+        chip->absent_until_us = chip->disturb = 0;
+    }
+    ck_assert_uint_gt(at_the_end, 0);
+}
+END_TEST
+
+/* Another host that takes no lock, or a reset: whatever has become of the numbers, no piece of a command is
+ * executed as a command, and no answer to the other one's is taken for ours. */
+START_TEST(host_and_chip_out_of_step_do_no_harm)
+{
+    struct se05x_link *link = new_link(), *foreign = new_link();
+    size_t len = _i % 2 == 0 ? 10 : 600;
+    bool by_reset = _i / 4 % 2 != 0;
+    int i;
+
+    ck_ok(se05x_link_lock(link));
+    exchange(link, SE05X_TIME_SHORT, 10, 12);
+    for (i = 0; i < _i / 2 % 2; i++)
+        exchange(link, SE05X_TIME_SHORT, 10, 12);
+    if (by_reset) {
+        fake_forget(chip);
+    } else {
+        ck_ok(se05x_link_lock(foreign));
+        for (i = 0; i < 1 + _i / 8; i++)
+            exchange(foreign, SE05X_TIME_SHORT, 20, 22);
+        se05x_link_unlock(foreign);
+    }
+    chip->answer_total = 0;
+    if (try_exchange(link, SE05X_TIME_SHORT, len, len + 2) != HSM_OK) {
+        ck_assert_uint_eq(chip->answer_total, 0); /* nothing was executed */
+        ck_assert_int_eq(delivery, len > T1_INF_MAX ? SE05X_NOT_EXECUTED : SE05X_MAYBE_EXECUTED);
+        ck_ok(se05x_link_recover(link, false));
+        exchange(link, SE05X_TIME_SHORT, len, len + 2);
+    }
+    ck_assert_uint_eq(chip->answer_total, len + 2);
+    se05x_link_unlock(link);
+    se05x_link_close(link);
+    se05x_link_close(foreign);
+}
+END_TEST
+
 START_TEST(command_sent_again_after_a_reset_is_told)
 {
     struct se05x_link *link = new_link();
@@ -689,6 +785,55 @@ START_TEST(holder_killed_at_work_is_cleaned_up_after)
 }
 END_TEST
 
+static pid_t holder;
+
+/* Somebody waits for the lock: the moment to kill its holder, and to see that it is dead. */
+static void sleep_and_kill_the_holder(struct hsm_transport *t, uint64_t when_us)
+{
+    if (holder > 0) {
+        (void)kill(holder, SIGKILL);
+        (void)waitpid(holder, NULL, 0);
+    }
+    holder = 0;
+    fake_sleep(t, when_us);
+}
+
+static void child_that_holds_the_lock(int told)
+{
+    struct se05x_link *link = new_shared_link();
+
+    if (se05x_link_lock(link) == HSM_OK && try_exchange(link, SE05X_TIME_SHORT, 10, 12) == HSM_OK)
+        (void)!write(told, "", 1);
+    for (;;)
+        (void)pause();
+}
+
+START_TEST(waiter_gets_the_lock_of_a_killed_holder)
+{
+    struct hsm_transport_ops ops = fake_ops;
+    struct se05x_link *link;
+    int told[2];
+    char byte;
+
+    ck_assert_int_eq(pipe2(told, O_CLOEXEC), 0);
+    if ((holder = fork()) == 0)
+        child_that_holds_the_lock(told[1]);
+    ck_assert_int_eq(read(told[0], &byte, 1), 1);
+    link = new_shared_link();
+    ops.sleep_until_us = sleep_and_kill_the_holder;
+    bus->base.ops = &ops;
+    ck_ok(se05x_link_lock(link));
+    ck_assert_int_eq(holder, 0); /* it did wait */
+    ck_assert_uint_eq(chip->resynchs, 1);
+    exchange(link, SE05X_TIME_SHORT, 10, 12);
+    ck_assert_uint_eq(chip->odd, 0);
+    se05x_link_unlock(link);
+    se05x_link_close(link);
+    (void)close(told[0]);
+    (void)close(told[1]);
+}
+END_TEST
+
 START_TEST(without_shared_state_every_turn_begins_with_a_resynch)
 {
     struct se05x_link *link = new_link_on(open_lock(), "state");
@@ -782,6 +927,29 @@ START_TEST(state_of_somebody_who_may_not_use_the_bus_is_ignored)
     ck_assert_uint_eq(chip->resynchs, 1);
     se05x_link_unlock(link);
     se05x_link_close(link);
+}
+END_TEST
+
+/* In a directory for everybody, a link to a file of ours must not have us write into it. */
+START_TEST(state_file_with_a_second_name_is_not_written)
+{
+    char path[300], victim[300], text[16] = { 0 };
+    struct se05x_link *link;
+    int fd;
+
+    (void)snprintf(victim, sizeof(victim), "%s/victim", temp_dir);
+    (void)snprintf(path, sizeof(path), "%s/hsm-state", temp_dir);
+    write_file(victim, "precious", 8);
+    ck_assert_int_eq(_i == 0 ? linkat(AT_FDCWD, victim, AT_FDCWD, path, 0) : symlink(victim, path), 0);
+    link = new_link_on(open_lock(), "state");
+    ck_ok(se05x_link_lock(link));
+    exchange(link, SE05X_TIME_SHORT, 10, 12);
+    se05x_link_unlock(link);
+    se05x_link_close(link);
+    fd = open(victim, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(read(fd, text, sizeof(text)), 8);
+    ck_assert_str_eq(text, "precious");
+    (void)close(fd);
 }
 END_TEST
 
@@ -920,6 +1088,10 @@ static Suite *se05x_link_suite(void)
     tcase_add_test(tc, locks_nest_and_work_needs_one);
     tcase_add_test(tc, commands_of_every_length_arrive);
     tcase_add_test(tc, foreseen_answer_is_read_in_one_message);
+    tcase_add_loop_test(tc, answer_shorter_than_foreseen_is_taken_whatever_the_adapter_reads_at_once, 0,
+                        sizeof(read_limits) / sizeof(read_limits[0]));
+    tcase_add_loop_test(tc, long_answers_are_read_in_as_many_messages_as_it_takes, 0,
+                        sizeof(read_limits) / sizeof(read_limits[0]));
     tcase_add_test(tc, atr_is_read_once);
     tcase_add_loop_test(tc, learned_work_is_noticed_soon_and_with_few_polls, 0,
                         sizeof(works) / sizeof(works[0]));
@@ -934,6 +1106,8 @@ static Suite *se05x_link_suite(void)
     tcase_add_test(tc, command_that_never_arrived_was_not_executed);
     tcase_add_test(tc, command_without_answer_may_have_been_executed);
     tcase_add_test(tc, chip_that_dies_at_work_fails_in_bounded_time);
+    tcase_add_test(tc, command_that_arrives_at_the_last_moment_is_not_called_unexecuted);
+    tcase_add_loop_test(tc, host_and_chip_out_of_step_do_no_harm, 0, 16);
     tcase_add_test(tc, command_sent_again_after_a_reset_is_told);
     tcase_add_loop_test(tc, recovery_climbs_as_far_as_it_must, 0, sizeof(ladders) / sizeof(ladders[0]));
     tcase_add_test(tc, bus_that_is_no_more_is_final);
@@ -943,10 +1117,12 @@ static Suite *se05x_link_suite(void)
     tcase_add_test(tc, what_one_learned_the_other_knows);
     tcase_add_test(tc, busy_names_the_holder);
     tcase_add_loop_test(tc, holder_killed_at_work_is_cleaned_up_after, 0, 4);
+    tcase_add_test(tc, waiter_gets_the_lock_of_a_killed_holder);
     tcase_add_test(tc, without_shared_state_every_turn_begins_with_a_resynch);
     tcase_add_test(tc, shared_file_has_the_mode_of_the_bus);
     tcase_add_test(tc, nonsense_in_the_shared_state_does_no_harm);
     tcase_add_test(tc, state_of_somebody_who_may_not_use_the_bus_is_ignored);
+    tcase_add_loop_test(tc, state_file_with_a_second_name_is_not_written, 0, 2);
     tcase_add_test(tc, deleted_state_file_is_left);
     tcase_add_test(tc, abandoned_link_says_nothing_and_keeps_the_parents_lock);
     tcase_add_test(tc, bad_parameters_are_refused_by_name);

@@ -5,7 +5,8 @@
  * acknowledgement sXX   S-block with control byte XX                  sXX:V S-block with one byte of
  * information bad   something with a wrong CRC arrives            junk  something arrives that is no block
  *   -     nothing arrives in time
- * Behind a block of the host: ! it was not acknowledged, ? the bus was disturbed and nobody knows.
+ * Behind a block of the host: ! it was not acknowledged, ? the bus was disturbed and nobody knows, + it was
+ * acknowledged after having been refused.
  * At the end: ok; no: failed, and the chip did not execute it; maybe: failed, and it may have.
  */
 #include <check.h>
@@ -99,7 +100,10 @@ static enum t1_event host_speaks(void)
     check_host_block(link.sent);
     end = at[strcspn(at, " ") - 1];
     next_word();
-    return end == '!' ? T1_EV_WRITE_FAILED : end == '?' ? T1_EV_WRITE_DOUBTFUL : T1_EV_SENT;
+    return end == '!'   ? T1_EV_WRITE_FAILED
+           : end == '?' ? T1_EV_WRITE_DOUBTFUL
+           : end == '+' ? T1_EV_SENT_AGAIN
+                        : T1_EV_SENT;
 }
 
 /* Two bytes in each I-block: its number in the answer, so that repeated blocks are alike and lost ones are
@@ -228,15 +232,30 @@ static const struct scenario commands[] = {
     /* the acknowledgement of a piece got lost */
     { TWO, "i01 - r002 r100 i10 i00 ok" },
     { TWO, "i01 bad r001 r100 i10 i00 ok" },
-    { TWO, "i01 - r002 r102 i10 i00 ok" },
-    { TWO, "i01 r102 r002 r102 i10 i00 ok" },
+    { THREE, "i01 r100 i11 - r002 r002 i00 i00 ok" },
+    { THREE, "i01 r100 i11+ r002 r002 r002 i00 i00 ok" },
+    /* the chip counts differently: the rest of a command must not become a command of its own */
+    { TWO, "i01 r102 i01 r100 i10 i00 ok" },
+    { TWO, "i01 r102 i01 r102 no" },
+    { TWO, "i01 - r002 r102 no" },
+    { TWO, "i01+ r102 r002 r102 no" },
+    { TWO, "i01+ r100 i10 i00 ok" },
+    { TWO, "i01? r002 r102 no" },
+    { THREE, "i01 r100 i11 r002 i11 r002 no" },
     /* the question got garbled */
     { SHORT, "i00 - r002 r101 r002 i00 ok" },
     { SHORT, "i00 - r002 r100 r002 i00 ok" },
     /* the chip insists that it has everything, and that there is nothing to say */
-    { SHORT, "i00 r102 r002 i00 ok" },
-    { SHORT, "i00 r102 r002 r102 i00 i00 ok" },
-    { SHORT, "i00 r102 r002 r102 i00 r102 r002 r102 i00 r102 r002 r102 i00 r102 maybe" },
+    { SHORT, "i00 r102 i00 i00 ok" },
+    { SHORT, "i00 r102 i00 r102 maybe" },
+    { SHORT, "i00 r102 i00 - r002 i00 ok" },
+    { SHORT, "i00 r102 i00! maybe" },
+    { SHORT, "i00 r103 i00 r103 maybe" },
+    /* the same of a block that was refused first and may have arrived all the same */
+    { SHORT, "i00+ i00 ok" },
+    { SHORT, "i00+ r102 r002 i00 ok" },
+    { SHORT, "i00+ r102 r002 r102 i00 i00 ok" },
+    { SHORT, "i00+ r102 r002 r102 i00 r102 r002 r102 i00 r102 r002 r102 i00 r102 maybe" },
     /* our acknowledgement got lost */
     { SHORT, "i00 i01 r100 r101 r100 i10 ok" },
     { SHORT, "i00 i01 r100 r001 r100 i10 ok" },
@@ -357,6 +376,30 @@ START_TEST(numbers_go_on_from_command_to_command_and_restart)
 }
 END_TEST
 
+/* Chains of every length from 1 to 3 blocks each way, 100 times: each side must keep its own count. */
+START_TEST(numbers_stay_right_over_many_exchanges)
+{
+    static const size_t lengths[] = { SHORT, 254, TWO, 508, THREE };
+    unsigned round, pieces, i, ns = 0, nr = 0;
+    char blocks[200];
+    int len;
+
+    set_up();
+    for (round = 0; round < 100; round++) {
+        pieces = (unsigned)(lengths[round % 5] + T1_INF_MAX - 1) / T1_INF_MAX;
+        for (len = 0, i = 1; i < pieces; i++, ns ^= 1)
+            len += snprintf(blocks + len, sizeof(blocks) - (size_t)len, "i%u1 r%u00 ", ns, ns ^ 1);
+        len += snprintf(blocks + len, sizeof(blocks) - (size_t)len, "i%u0 ", ns);
+        ns ^= 1;
+        for (i = 1; i < 1 + round % 3; i++, nr ^= 1)
+            len += snprintf(blocks + len, sizeof(blocks) - (size_t)len, "i%u1 r%u00 ", nr, nr ^ 1);
+        (void)snprintf(blocks + len, sizeof(blocks) - (size_t)len, "i%u0 ok", nr);
+        nr ^= 1;
+        play_command(lengths[round % 5], blocks);
+    }
+}
+END_TEST
+
 START_TEST(command_sent_again_in_doubt_is_told)
 {
     set_up();
@@ -463,6 +506,7 @@ static Suite *t1_link_suite(void)
     tcase_add_loop_test(tc, command_goes_the_same_with_the_other_numbers, 0, COUNT(commands));
     tcase_add_loop_test(tc, request_goes_as_its_blocks_say, 0, COUNT(requests));
     tcase_add_test(tc, numbers_go_on_from_command_to_command_and_restart);
+    tcase_add_test(tc, numbers_stay_right_over_many_exchanges);
     tcase_add_test(tc, command_sent_again_in_doubt_is_told);
     tcase_add_test(tc, time_is_granted_for_one_wait);
     tcase_add_loop_test(tc, time_is_not_granted_for_ever, 0, 2);

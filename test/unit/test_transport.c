@@ -278,9 +278,10 @@ START_TEST(pin_names_are_understood)
 {
     static const char *const good[] = { "gpiochip0:12", "gpiochip0:12:low", "/dev/gpiochip3:0",
                                         "/sys/class/gpio/gpio12", "/sys/class/gpio/gpio12:low" };
-    static const char *const bad[] = { "",           "12",          "gpiochip0",
-                                       "gpiochip0:", "gpiochip0:x", "gpiochip0:1x",
-                                       ":12",        ":low",        "gpiochip0:12:high" };
+    static const char *const bad[] = {
+        "",    "12",   "gpiochip0",         "gpiochip0:",   "gpiochip0:x",  "gpiochip0:1x",
+        ":12", ":low", "gpiochip0:12:high", "gpiochip0:-1", "gpiochip0: 1", "gpiochip0:99999999999"
+    };
     size_t i;
 
     for (i = 0; i < sizeof(good) / sizeof(good[0]); i++)

@@ -99,19 +99,20 @@ static enum t1_event write_block(struct se05x_link *link, uint64_t until_us)
     struct hsm_bytes block = { link->t1.out, link->t1.out_len };
     uint64_t step = WRITE_STEP_US;
     enum bus_result result;
+    bool refused = false;
 
     sleep_until(link, link->heard_us + GUARD_US);
-    for (;;) {
+    for (;; refused = true) {
         result = count(link, bus_write(link->bus, block));
         link->stats.writes++;
         if (result == BUS_OK) {
             link->stats.bytes_out += block.len;
-            return T1_EV_SENT;
+            return refused ? T1_EV_SENT_AGAIN : T1_EV_SENT;
         }
+        if (may_have_arrived(link, result)) /* even if the time is up */
+            return T1_EV_WRITE_DOUBTFUL;
         if (result == BUS_GONE || now_us(link) >= until_us)
             return T1_EV_WRITE_FAILED;
-        if (may_have_arrived(link, result))
-            return T1_EV_WRITE_DOUBTFUL;
         if (link->t1.last == T1_LAST_I && t1_link_computing(&link->t1))
             link->hard_to_say = true;
         sleep_until(link, now_us(link) + step);
@@ -127,16 +128,19 @@ struct wait {
     uint64_t took_us; /* out: from sent_us to the poll that was not refused */
 };
 
-/* Poll until the first bytes of a block come. */
-static enum bus_result poll_for(struct se05x_link *link, struct wait *w, uint8_t *ptr, size_t len)
+/* Poll until the first bytes of a block come. One message at most: behind the end of a block that is shorter
+ * than foreseen, a second one would be refused. @p len: in, bytes hoped for; out: bytes read */
+static enum bus_result poll_for(struct se05x_link *link, struct wait *w, uint8_t *ptr, size_t *len)
 {
     uint64_t at = w->pace.first_us;
     enum bus_result result;
+    size_t hoped = *len;
 
     for (;; at = pace_next(&w->pace, w->took_us), w->refused++) {
         sleep_until(link, w->sent_us + at);
         w->took_us = now_us(link) - w->sent_us;
-        result = read_once(link, ptr, len);
+        *len = hoped < link->bus->read_max ? hoped : link->bus->read_max;
+        result = read_once(link, ptr, *len);
         if (result == BUS_OK || result == BUS_GONE || w->took_us >= w->pace.longest_us)
             return result;
     }
@@ -182,7 +186,7 @@ static enum t1_event read_block(struct se05x_link *link, struct wait *w, size_t 
     uint8_t *in = link->t1.in;
     size_t have = likely, want;
 
-    if (poll_for(link, w, in, have) != BUS_OK)
+    if (poll_for(link, w, in, &have) != BUS_OK)
         return T1_EV_TIMEOUT;
     if ((have = align(in, have)) == 0)
         return garbled(link);

@@ -42,12 +42,14 @@ static int create_file(const char *path, const struct stat *node)
     return fd;
 }
 
-/* The directory may be writable for everybody: somebody who may not use the bus must not play its state. */
+/* The directory may be writable for everybody: somebody who may not use the bus must not play its state, nor
+ * have us write into a file of ours by a second name. */
 static bool is_trusted(int fd, const struct stat *node)
 {
     struct stat st;
 
-    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & ~node->st_mode & 0002) == 0 &&
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink <= 1 &&
+           (st.st_mode & ~node->st_mode & 0002) == 0 &&
            (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == node->st_uid ||
             st.st_gid == node->st_gid);
 }
