@@ -719,6 +719,144 @@ START_TEST(protected_orphan_waits_for_the_so)
 }
 END_TEST
 
+START_TEST(token_made_by_another_asks_for_login)
+{
+    struct hsm_token_init init = default_init();
+    struct hsm_object_spec spec = key_spec("ec:P-256", "key");
+    enum se05x_auth auth = SE05X_ANYBODY;
+    struct hsm_token_info info;
+    struct hsm_ctx *other;
+    hsm_handle key;
+
+    begin_blank(_i);
+    ck_ok(hsm_token_info(tok, &info));
+    ck_assert(!info.initialised);
+    other = new_context(NULL);
+    ck_ok(hsm_token_create(other, 0, &init));
+    hsm_ctx_free(other);
+    ck_status(se05x_writer(chip, &auth), HSM_ERR_PIN_REQUIRED);
+    ck_status(hsm_generate(tok, &spec, &key), HSM_ERR_PIN_REQUIRED);
+    ck_ok(hsm_login(tok, HSM_ROLE_USER, text(user_pin)));
+    ck_ok(hsm_generate(tok, &spec, &key));
+}
+END_TEST
+
+/* ---- what somebody without a PIN may put in the place of ours
+ * ------------------------------------------------------- */
+
+static void forge(uint32_t id, struct hsm_bytes value)
+{
+    struct se05x_policy policy = { .len = 0 };
+    struct se05x_write w = { .id = id, .policy = &policy };
+
+    ck_ok(se05x_remove(chip, SE05X_ANYBODY, id));
+    se05x_policy_add(&policy, 0, SE05X_MAY_READ | SE05X_MAY_WRITE | SE05X_MAY_DELETE);
+    ck_done(se05x_write_binary(chip, &w, 0, (uint16_t)value.len, value, &sw));
+}
+
+static void forge_journal(enum se05x_journal_op op, uint32_t record_id, uint32_t value_id)
+{
+    uint8_t forged[SE05X_JOURNAL_LEN];
+    struct se05x_journal j = { .entries = { { op, record_id, value_id } } };
+
+    memcpy(j.instance, chip->directory->info.instance, sizeof(j.instance));
+    se05x_journal_encode(&j, forged);
+    forge(SE05X_ID_JOURNAL, (struct hsm_bytes){ forged, sizeof(forged) });
+}
+
+START_TEST(forged_journal_deletes_nothing_that_is_protected)
+{
+    static const enum se05x_journal_op ops[] = { SE05X_OP_CREATE, SE05X_OP_DESTROY, SE05X_OP_ORPHAN };
+    struct hsm_object_spec count = { .cls = HSM_CLASS_COUNTER, .label = "boots" },
+                           spec = key_spec("ec:P-256", "protected");
+    hsm_handle victims[2];
+    char label[32];
+    size_t i, k;
+
+    begin(_i);
+    spec.so_destroys = true;
+    ck_ok(hsm_generate(tok, &spec, &victims[0]));
+    ck_ok(hsm_counter_create(tok, &count, 7, &victims[1]));
+    ck_ok(hsm_login(tok, HSM_ROLE_SO, text(so_pin)));
+    for (i = 0; i < 2; i++)
+        for (k = 0; k < 2 * sizeof(ops) / sizeof(ops[0]); k++) {
+            forge_journal(ops[k / 2], k % 2 == 0 ? (uint32_t)(victims[i] >> 32) : 0x49000001,
+                          (uint32_t)victims[i]);
+            (void)snprintf(label, sizeof(label), "key %zu", 10 * i + k);
+            (void)generate(tok, "ec:P-256", label);
+        }
+    ck_assert(there((uint32_t)victims[0]) && there((uint32_t)victims[1]));
+    ck_assert(there((uint32_t)(victims[0] >> 32)) && there((uint32_t)(victims[1] >> 32)));
+    ck_ok(hsm_destroy(tok, victims[0]));
+    ck_ok(hsm_destroy(tok, victims[1]));
+    ck_assert(!there((uint32_t)victims[0]) && !there((uint32_t)victims[1]));
+}
+END_TEST
+
+/* By another record of the same name, which refers to another counter. */
+START_TEST(counter_is_not_replaced_without_pin)
+{
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_COUNTER, .label = "boots" };
+    hsm_handle counter;
+
+    begin(_i);
+    ck_ok(hsm_counter_create(tok, &spec, 7, &counter));
+    ck_status(se05x_remove(chip, SE05X_ANYBODY, (uint32_t)counter), HSM_ERR_DENIED);
+    ck_status(se05x_remove(chip, SE05X_ANYBODY, (uint32_t)(counter >> 32)), HSM_ERR_DENIED);
+    ck_ok(hsm_destroy(tok, counter));
+    ck_assert_uint_eq(object_count(), 0);
+}
+END_TEST
+
+START_TEST(short_pin_is_not_proved_without_stretching)
+{
+    struct se05x_token_info info;
+    struct hsm_buf out = room();
+    unsigned sessions;
+
+    begin(_i);
+    info = chip->directory->info;
+    info.pin[HSM_ROLE_USER].now = (struct se05x_pin_params){ .kdf = SE05X_KDF_HKDF };
+    ck_ok(se05x_token_encode(&info, &out));
+    forge(SE05X_ID_TOKEN, (struct hsm_bytes){ out.ptr, out.len });
+    hsm_ctx_free(ctx);
+    ctx = new_context(NULL);
+    tok = get_token(ctx);
+    sessions = chip_count("apdu CreateSession");
+    ck_status(hsm_login(tok, HSM_ROLE_USER, text(user_pin)), HSM_ERR_PIN_INCORRECT);
+    ck_assert_uint_eq(chip_count("apdu CreateSession"), sessions);
+}
+END_TEST
+
+/* ---- curves
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+START_TEST(half_made_curve_is_completed)
+{
+    struct hsm_object_spec spec = { .cls = HSM_CLASS_KEY, .label = "imported" };
+    EVP_PKEY *pkey = software_key("ec:P-521");
+    struct hsm_bytes pkcs8 = to_pkcs8(pkey);
+    uint8_t zeros[66] = { 0 };
+    struct hsm_object obj;
+    hsm_handle key;
+
+    begin(_i);
+    ck_done(se05x_curve_create(chip, SE05X_CURVE_P384, &sw)); /* and there the power failed */
+    (void)generate(tok, "ec:P-384", "made");
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "made", &obj));
+    ck_ok(sign_default(tok, &obj));
+    ck_done(se05x_curve_create(chip, SE05X_CURVE_P521, &sw));
+    ck_ok(hsm_import(tok, &spec, pkcs8, &key));
+    ck_ok(find(tok, HSM_URI_TYPE_PRIVATE, "imported", &obj));
+    ck_ok(sign_default(tok, &obj));
+    ck_ok(se05x_curve_set_param(chip, SE05X_CURVE_P384, SE05X_CURVE_A, (struct hsm_bytes){ zeros, 48 }, &sw));
+    ck_assert_uint_eq(sw, SE05X_SW_CONDITIONS); /* complete */
+    free_bytes(pkcs8);
+    EVP_PKEY_free(pkey);
+}
+END_TEST
+
 /* ---- PINs
  * ---------------------------------------------------------------------------------------------------------------
  */
@@ -1022,6 +1160,11 @@ static TCase *tokens(void)
     both(finished_creation_survives_an_open_journal);
     both(destruction_that_had_begun_is_finished);
     both(protected_orphan_waits_for_the_so);
+    both(token_made_by_another_asks_for_login);
+    both(forged_journal_deletes_nothing_that_is_protected);
+    both(counter_is_not_replaced_without_pin);
+    both(short_pin_is_not_proved_without_stretching);
+    both(half_made_curve_is_completed);
     both(machine_pin_is_not_stretched);
     both(pin_changed_by_another_asks_for_login);
     both(one_signature_is_one_command);

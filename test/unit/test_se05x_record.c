@@ -238,6 +238,7 @@ START_TEST(token_decode_rejects_costly_parameters)
         { SE05X_KDF_SCRYPT, 10, 8, 200, { 0 } }, { SE05X_KDF_SCRYPT, 0, 8, 1, { 0 } },
         { SE05X_KDF_SCRYPT, 10, 0, 1, { 0 } },   { SE05X_KDF_SCRYPT, 10, 8, 0, { 0 } },
         { SE05X_KDF_HKDF, 1, 0, 0, { 0 } },      { (enum se05x_kdf)3, 0, 0, 0, { 0 } },
+        { SE05X_KDF_SCRYPT, 9, 8, 1, { 0 } }, /* nor let a PIN go cheaply */
     };
     struct se05x_token_info t = token_info(), back;
 
@@ -328,7 +329,7 @@ static Suite *record_suite(void)
     tcase_add_test(tc, foreign_ids_are_not_ours);
     tcase_add_loop_test(tc, token_comes_back, 0, 3);
     tcase_add_test(tc, token_decode_rejects_every_truncation);
-    tcase_add_loop_test(tc, token_decode_rejects_costly_parameters, 0, 8);
+    tcase_add_loop_test(tc, token_decode_rejects_costly_parameters, 0, 9);
     tcase_add_test(tc, pin_parameters_stand_where_they_are_written);
     tcase_add_test(tc, journal_comes_back);
     tcase_add_loop_test(tc, journal_decode_rejects_objects_of_others, 0, 4);

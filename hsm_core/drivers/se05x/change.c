@@ -3,13 +3,15 @@
  * Changes of several commands that must happen as a whole, though the power may fail between any two.
  *
  * JOURNAL holds what is going on. A new value is announced before it is made; it counts once its record,
- * which one command writes, refers to it. A destruction is announced and then finished, by whoever comes.
+ * which one command writes, refers to it. A destruction is announced and then finished, by whoever comes;
+ * that of a protected object or a counter only if its value is gone, else it has not begun.
  * Every writer looks at JOURNAL first, so that nothing is leaked and nothing half-made is seen for long; a
  * writer whose own command failed does the same before it returns.
  */
 #include "token.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -26,8 +28,8 @@ hsm_status se05x_writer(struct se05x_token *t, enum se05x_auth *auth)
 
     if ((st = se05x_token_need(t)) != HSM_OK)
         return st;
-    if (!t->directory->initialised)
-        return se05x_token_ready(t); /* perhaps it is by now */
+    if (!t->directory->initialised && (st = se05x_token_ready(t)) != HSM_OK) /* perhaps it is by now */
+        return st;
     if (t->directory->foreign.kind != SE05X_CRED_NONE)
         return hsm_fail(HSM_ERR_DENIED,
                         "%s: with auth= only objects of others can be used, and none can be written",
@@ -133,17 +135,52 @@ static hsm_status was_created(struct se05x_token *t, const struct se05x_journal_
     return st == HSM_ERR_NO_OBJECT || st == HSM_ERR_DATA ? HSM_OK : st;
 }
 
+/* Does any record refer to this value? */
+static hsm_status is_named(struct se05x_token *t, uint32_t value_id, bool *named)
+{
+    uint32_t *ids = NULL;
+    struct se05x_record r;
+    size_t count = 0, i;
+    hsm_status st = se05x_all_ids(t, &ids, &count);
+
+    *named = false;
+    for (i = 0; st == HSM_OK && !*named && i < count; i++) {
+        if (!se05x_is_record(ids[i]))
+            continue;
+        st = se05x_record_read(t, ids[i], &r);
+        *named = st == HSM_OK && r.state == SE05X_RECORD_LIVE && r.value_id == value_id;
+        st = st == HSM_ERR_NO_OBJECT || st == HSM_ERR_DATA ? HSM_OK : st;
+    }
+    free(ids);
+    return st;
+}
+
+/*
+ * Whoever reaches the bus can put a journal of his own in the place of ours. So its word is worth no more
+ * than his: what a record refers to goes only if everybody may delete it. Otherwise it is @p kept.
+ */
+static hsm_status remove_value(struct se05x_token *t, enum se05x_auth auth, uint32_t value_id, bool *kept)
+{
+    hsm_status st = se05x_remove(t, SE05X_ANYBODY, value_id);
+
+    *kept = false;
+    if (st != HSM_ERR_DENIED || (st = is_named(t, value_id, kept)) != HSM_OK || *kept)
+        return st;
+    return remove_as_may(t, auth, value_id);
+}
+
 static hsm_status settle_entry(struct se05x_token *t, struct se05x_change *c, size_t slot)
 {
     struct se05x_journal_entry e = c->journal.entries[slot];
-    bool created = false;
+    bool created = false, kept = false;
     hsm_status st = HSM_OK;
 
     if (e.op == SE05X_OP_NONE || (e.op == SE05X_OP_ORPHAN && !se05x_logged_in(t, SE05X_SO)))
         return HSM_OK;
     if (e.op == SE05X_OP_CREATE && (st = was_created(t, &e, &created)) != HSM_OK)
         return st;
-    if (!created && (st = remove_as_may(t, c->auth, e.value_id)) == HSM_OK && e.op != SE05X_OP_CREATE)
+    if (!created && (st = remove_value(t, c->auth, e.value_id, &kept)) == HSM_OK && !kept &&
+        e.op != SE05X_OP_CREATE)
         st = drop_record(t, c->auth, &e);
     if (st == HSM_ERR_DENIED) { /* somebody with more rights will come */
         e.op = SE05X_OP_ORPHAN;
@@ -285,11 +322,12 @@ static void value_policy(const struct se05x_token *t, const struct se05x_record 
 
 static void record_policy(const struct se05x_token *t, const struct se05x_record *r, struct se05x_policy *p)
 {
-    uint32_t all = SE05X_MAY_READ;
+    bool so_only = (r->flags & SE05X_FLAG_SO_DESTROYS) != 0;
+    uint32_t all = SE05X_MAY_READ, user = SE05X_MAY_WRITE | (so_only ? 0 : SE05X_MAY_DELETE);
 
-    if ((r->flags & SE05X_FLAG_SO_DESTROYS) == 0)
+    if (!so_only && r->obj.cls != HSM_CLASS_COUNTER) /* as value_policy() */
         all |= SE05X_MAY_DELETE;
-    add_rules(t, p, all, SE05X_MAY_WRITE, SE05X_MAY_WRITE | SE05X_MAY_DELETE);
+    add_rules(t, p, all, user, SE05X_MAY_WRITE | SE05X_MAY_DELETE);
 }
 
 static void describe(const struct se05x_token *t, const struct hsm_object_spec *spec, enum hsm_class cls,

@@ -485,7 +485,7 @@ static hsm_status foreign_key(struct se05x_token *t, uint32_t id, struct hsm_obj
     if (o->kind.type == HSM_KEY_NONE)
         return HSM_ERR_NO_OBJECT;
     if ((st = se05x_key_spki(t, id, &o->kind, (struct hsm_bytes){ NULL, 0 }, &spki)) != HSM_OK)
-        return st == HSM_ERR_DENIED ? HSM_ERR_NO_OBJECT : st; /* without public key it is of no use to us */
+        return st == HSM_ERR_DENIED || st == HSM_ERR_BUFFER ? HSM_ERR_NO_OBJECT : st; /* of no use to us */
     if (hsm_pubkey_parse((struct hsm_bytes){ spki.ptr, spki.len }, &pub) != HSM_OK)
         return HSM_ERR_NO_OBJECT;
     o->cls = HSM_CLASS_KEY;

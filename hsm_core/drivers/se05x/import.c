@@ -61,7 +61,7 @@ static hsm_status import_ec(struct se05x_token *t, const struct se05x_creation *
     uint8_t turned[HSM_POINT_MAX];
     struct hsm_bytes scalar = chip_scalar(priv, s);
     unsigned tries = 0;
-    bool exists = false;
+    bool exists = false, filled = false;
     uint16_t sw = 0;
     hsm_status st;
 
@@ -71,6 +71,9 @@ static hsm_status import_ec(struct se05x_token *t, const struct se05x_creation *
     }
     do {
         st = se05x_write_ec(t, &c->write, SE05X_PART_PAIR, se05x_curve_of(&priv->kind), scalar, point, &sw);
+        if (st == HSM_OK && sw == SE05X_SW_CONDITIONS && !filled &&
+            (st = se05x_curve_complete(t, &priv->kind, &filled)) == HSM_OK && filled)
+            continue;
         if (!se05x_unsure(t, st, c->write.id, &exists))
             break;
         if (exists)

@@ -62,27 +62,33 @@ hsm_status se05x_kind_check(const struct se05x_token *t, const struct hsm_key_ki
 /* ---- curves ----------------------------------------------------------------------------------------------
  */
 
+/* @p filled: NULL, or set if the chip took the parameter; that it refuses what it has is no failure then. */
 static hsm_status set_param(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param,
-                            struct hsm_bytes value)
+                            struct hsm_bytes value, bool *filled)
 {
     uint16_t sw;
     hsm_status st = se05x_curve_set_param(t, curve, param, value, &sw);
 
+    if (filled != NULL && st == HSM_OK) {
+        *filled = *filled || sw == SE05X_SW_OK;
+        sw = SE05X_SW_OK;
+    }
     return st != HSM_OK || sw == SE05X_SW_OK ? st : se05x_refused(t, sw, "a curve parameter");
 }
 
 static hsm_status set_number(struct se05x_token *t, uint8_t curve, enum se05x_curve_param param,
-                             const BIGNUM *value, size_t len)
+                             const BIGNUM *value, size_t len, bool *filled)
 {
     uint8_t bytes[HSM_POINT_MAX];
 
     if (len > sizeof(bytes) || BN_bn2binpad(value, bytes, (int)len) != (int)len)
         return hsm_crypto_fail(HSM_ERR_CRYPTO, "cannot write a curve parameter");
-    return set_param(t, curve, param, (struct hsm_bytes){ bytes, len });
+    return set_param(t, curve, param, (struct hsm_bytes){ bytes, len }, filled);
 }
 
 /* In NXP's own order; the chip checks them when the fifth arrives. */
-static hsm_status set_params(struct se05x_token *t, uint8_t curve, const EC_GROUP *group, size_t len)
+static hsm_status set_params(struct se05x_token *t, uint8_t curve, const EC_GROUP *group, size_t len,
+                             bool *filled)
 {
     BIGNUM *p = BN_new(), *a = BN_new(), *b = BN_new();
     uint8_t g[HSM_POINT_MAX];
@@ -92,11 +98,11 @@ static hsm_status set_params(struct se05x_token *t, uint8_t curve, const EC_GROU
 
     if (p == NULL || a == NULL || b == NULL || g_len == 0 || EC_GROUP_get_curve(group, p, a, b, NULL) != 1)
         st = hsm_crypto_fail(HSM_ERR_CRYPTO, "cannot read a curve's parameters");
-    else if ((st = set_number(t, curve, SE05X_CURVE_A, a, len)) == HSM_OK &&
-             (st = set_number(t, curve, SE05X_CURVE_B, b, len)) == HSM_OK &&
-             (st = set_param(t, curve, SE05X_CURVE_G, (struct hsm_bytes){ g, g_len })) == HSM_OK &&
-             (st = set_number(t, curve, SE05X_CURVE_N, EC_GROUP_get0_order(group), len)) == HSM_OK)
-        st = set_number(t, curve, SE05X_CURVE_P, p, len);
+    else if ((st = set_number(t, curve, SE05X_CURVE_A, a, len, filled)) == HSM_OK &&
+             (st = set_number(t, curve, SE05X_CURVE_B, b, len, filled)) == HSM_OK &&
+             (st = set_param(t, curve, SE05X_CURVE_G, (struct hsm_bytes){ g, g_len }, filled)) == HSM_OK &&
+             (st = set_number(t, curve, SE05X_CURVE_N, EC_GROUP_get0_order(group), len, filled)) == HSM_OK)
+        st = set_number(t, curve, SE05X_CURVE_P, p, len, filled);
     BN_free(p);
     BN_free(a);
     BN_free(b);
@@ -118,7 +124,7 @@ static hsm_status make_curve(struct se05x_token *t, const struct hsm_curve_info 
         st = set[curve - 1] ? HSM_OK : se05x_curve_create(t, curve, &sw);
     if (st == HSM_OK && sw != SE05X_SW_OK)
         st = se05x_refused(t, sw, "the creation of a curve");
-    if (st == HSM_OK && (st = set_params(t, curve, group, (info->bits + 7) / 8)) != HSM_OK) {
+    if (st == HSM_OK && (st = set_params(t, curve, group, (info->bits + 7) / 8, NULL)) != HSM_OK) {
         hsm_status deleted =
             se05x_curve_delete(t, curve, &sw); /* a curve without parameters would look complete */
 
@@ -144,6 +150,23 @@ hsm_status se05x_curve_ensure(struct se05x_token *t, const struct hsm_key_kind *
     if (sw != SE05X_SW_OK)
         return se05x_refused(t, sw, "the list of curves");
     return set[curve - 1] ? HSM_OK : make_curve(t, info, curve);
+}
+
+/* If the power failed before the last parameter, the curve is listed all the same. */
+hsm_status se05x_curve_complete(struct se05x_token *t, const struct hsm_key_kind *kind, bool *filled)
+{
+    const struct hsm_curve_info *info = hsm_curve_info(kind->curve);
+    EC_GROUP *group;
+    hsm_status st;
+
+    *filled = false;
+    if (kind->type != HSM_KEY_EC || info == NULL)
+        return HSM_OK;
+    if ((group = EC_GROUP_new_by_curve_name_ex(t->libctx, PROPQ, OBJ_sn2nid(info->group_name))) == NULL)
+        return hsm_crypto_fail(HSM_ERR_CRYPTO, "no such curve in libcrypto");
+    st = set_params(t, se05x_curve_of(kind), group, (info->bits + 7) / 8, filled);
+    EC_GROUP_free(group);
+    return st;
 }
 
 /* ---- public keys -----------------------------------------------------------------------------------------
@@ -244,21 +267,34 @@ static hsm_status generate_once(struct se05x_token *t, const struct se05x_creati
 }
 
 /* If the answer was lost, the key may be there all the same. */
-static hsm_status generate_value(struct se05x_token *t, const struct se05x_creation *c)
+static hsm_status generate_surely(struct se05x_token *t, const struct se05x_creation *c, uint16_t *sw)
 {
-    char kind[32], what[64] = "a key of type ";
     unsigned tries = 0;
     bool exists = false;
-    uint16_t sw = 0;
     hsm_status st;
 
     do {
-        st = generate_once(t, c, &sw);
+        st = generate_once(t, c, sw);
         if (!se05x_unsure(t, st, c->record.value_id, &exists))
             break;
-        if (exists)
+        if (exists) {
+            *sw = SE05X_SW_OK;
             return HSM_OK;
+        }
     } while (++tries < 2);
+    return st;
+}
+
+static hsm_status generate_value(struct se05x_token *t, const struct se05x_creation *c)
+{
+    char kind[32], what[64] = "a key of type ";
+    bool filled = false;
+    uint16_t sw = 0;
+    hsm_status st = generate_surely(t, c, &sw);
+
+    if (st == HSM_OK && sw == SE05X_SW_CONDITIONS &&
+        (st = se05x_curve_complete(t, &c->record.obj.kind, &filled)) == HSM_OK && filled)
+        st = generate_surely(t, c, &sw);
     if (st != HSM_OK || sw == SE05X_SW_OK)
         return st;
     (void)strncat(what, hsm_kind_format(&c->record.obj.kind, kind), sizeof(what) - strlen(what) - 1);

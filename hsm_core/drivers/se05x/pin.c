@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PINs. Each role has an authentication object on the chip, an AES key that is derived from the PIN and a
- * salt in TOKEN. The chip checks it and counts wrong tries; nothing that could be tried offline leaves it.
+ * salt in TOKEN. The chip checks it and counts wrong tries. Its own cryptogram, which it sends before the
+ * proof and to everybody who asks, can be used to try PINs offline: against that only stretching helps.
  *
  * A PIN is changed in three steps: TOKEN gets the new salt beside the old one; the authentication object gets
  * the new key; TOKEN drops the old salt. Wherever the power fails, one of the two PINs fits one of the two
@@ -128,6 +129,10 @@ hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_pa
     struct hsm_bytes info = { (const uint8_t *)text, strlen(text) };
 
     memset(cred, 0, sizeof(*cred));
+    /* Everybody may make another TOKEN, to see how a person's PIN does in a proof when it is not stretched.
+     */
+    if (params->kdf != SE05X_KDF_SCRYPT && pin.len < MACHINE_PIN_MIN)
+        return HSM_ERR_PIN_INCORRECT;
     cred->kind = SE05X_CRED_AES;
     cred->auth_id = se05x_auth_id(t->directory->info.generation, role);
     cred->len = AES_LEN;
@@ -251,8 +256,11 @@ static hsm_status try_params(struct se05x_token *t, enum hsm_role role, const st
 
     if (cred == NULL)
         return hsm_fail(HSM_ERR_MEMORY, "no memory for a PIN");
-    if ((st = se05x_pin_credential(t, params, role, pin, cred)) == HSM_OK)
-        st = se05x_login(t, auth_of(role), cred);
+    if ((st = se05x_pin_credential(t, params, role, pin, cred)) != HSM_OK) {
+        hsm_secret_free(cred, sizeof(*cred));
+        return st;
+    }
+    st = se05x_login(t, auth_of(role), cred);
     hsm_secret_free(cred, sizeof(*cred));
     if (st == HSM_OK)
         *wrong = 0;

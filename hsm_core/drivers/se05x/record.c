@@ -22,6 +22,7 @@ enum {
     RSA_BITS_MAX = 4096,
     TOKEN_FLAG_NO_PIN = 1,
     SCRYPT_LOG2_MAX = 20,
+    SCRYPT_MEMORY_MIN = 1 << 20,
     SCRYPT_MEMORY_MAX = 1 << 30
 };
 
@@ -190,11 +191,12 @@ static void put_params(uint8_t **at, const struct se05x_pin_params *p)
     put_bytes(at, p->salt, SE05X_SALT_LEN);
 }
 
-/* Parameters that a damaged or hostile chip may hold would cost gigabytes or hours. */
+/* Parameters that a damaged or hostile chip may hold would cost gigabytes or hours, or protect no PIN. */
 static bool sane_params(const struct se05x_pin_params *p)
 {
     if (p->kdf == SE05X_KDF_SCRYPT)
         return p->log2_n >= 1 && p->log2_n <= SCRYPT_LOG2_MAX && p->r >= 1 && p->p >= 1 && p->p <= 16 &&
+               (UINT64_C(128) << p->log2_n) * p->r >= SCRYPT_MEMORY_MIN &&
                (UINT64_C(128) << p->log2_n) * p->r <= SCRYPT_MEMORY_MAX;
     return (p->kdf == SE05X_KDF_NONE || p->kdf == SE05X_KDF_HKDF) && p->log2_n == 0 && p->r == 0 && p->p == 0;
 }

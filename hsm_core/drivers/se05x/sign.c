@@ -393,7 +393,11 @@ static hsm_status sign_rsa(struct se05x_token *t, const struct se05x_object *o, 
         (st = se05x_rsa_decrypt(t, se05x_user_of(o), o->id, se05x_time_of(&o->kind), SE05X_RSA_RAW,
                                 (struct hsm_bytes){ em, em_len }, out, &sw)) != HSM_OK)
         return st;
-    return sw == SE05X_SW_OK ? HSM_OK : refused(t, o, sw, mech->type == HSM_MECH_RSA_RAW);
+    if (sw != SE05X_SW_OK)
+        return refused(t, o, sw, mech->type == HSM_MECH_RSA_RAW);
+    return out->len == em_len ? HSM_OK
+                              : hsm_fail(HSM_ERR_TOKEN_IO, "%s: an RSA signature of %zu bytes, not of %zu",
+                                         t->where, out->len, em_len);
 }
 
 hsm_status se05x_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_mech *mech, struct hsm_bytes in,

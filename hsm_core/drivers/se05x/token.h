@@ -144,6 +144,10 @@ HSM_MUST_USE hsm_status se05x_creation_finish(struct se05x_token *t, struct se05
 HSM_MUST_USE hsm_status se05x_kind_check(const struct se05x_token *t, const struct hsm_key_kind *kind);
 /** Make a Weierstrass curve known to the chip if it is not. */
 HSM_MUST_USE hsm_status se05x_curve_ensure(struct se05x_token *t, const struct hsm_key_kind *kind);
+/** After a refusal to make a key: set what is missing of the curve's parameters. @p filled: out, there was
+ * something. */
+HSM_MUST_USE hsm_status se05x_curve_complete(struct se05x_token *t, const struct hsm_key_kind *kind,
+                                             bool *filled);
 /** DER SubjectPublicKeyInfo of key object @p id. HSM_ERR_NO_OBJECT (no line) */
 HSM_MUST_USE hsm_status se05x_key_spki(struct se05x_token *t, uint32_t id, const struct hsm_key_kind *kind,
                                        struct hsm_bytes pss_params, struct hsm_buf *spki);
@@ -178,7 +182,8 @@ HSM_MUST_USE hsm_status se05x_pin_format(struct hsm_bytes pin, enum hsm_role rol
 /** Parameters and a fresh salt for a new PIN. @p memory: bytes for stretching, 0: the default. */
 HSM_MUST_USE hsm_status se05x_pin_new_params(struct se05x_token *t, uint64_t memory, bool machine_pin,
                                              struct se05x_pin_params *params);
-/** The key of the authentication object of @p role in this generation. */
+/** The key of the authentication object of @p role in this generation. HSM_ERR_PIN_INCORRECT (no line): no
+ * PIN of this length was made with such parameters. */
 HSM_MUST_USE hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_params *params,
                                              enum hsm_role role, struct hsm_bytes pin,
                                              struct se05x_credential *cred);
