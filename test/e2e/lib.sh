@@ -243,3 +243,28 @@ issue()
 
 # public_key_of_certificate FILE: PEM
 public_key_of_certificate() { soft openssl x509 -in "$1" -noout -pubkey; }
+
+# nginx_configuration [USER]: $work/nginx.conf for two workers without session caches; the server blocks come on standard
+# input. USER: of the workers, when nginx is started by root.
+nginx_configuration()
+{
+    {
+        cat <<-END
+			${1:+user $1;}
+			daemon off;
+			worker_processes 2;
+			pid $work/nginx.pid;
+			error_log $work/nginx.log info;
+			events { worker_connections 256; }
+			http {
+			    access_log off;
+			    client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
+			    uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
+			    ssl_session_cache off;
+			    ssl_session_tickets off;
+			    ssl_protocols TLSv1.2 TLSv1.3;
+		END
+        cat
+        echo '}'
+    } >"$work/nginx.conf"
+}

@@ -8,11 +8,11 @@ PATH=$PATH:/usr/sbin
 
 clients=4
 if [ "$(id -u)" -eq 0 ]; then
-    user_line='user www-data;'
+    nginx_user=www-data
     expected_uid=$(id -u www-data)
     make_token token --group www-data
 else
-    user_line=
+    nginx_user=
     expected_uid=$(id -u)
     make_token
 fi
@@ -28,24 +28,8 @@ write_configuration() # PORT
 {
     local vhost
 
-    {
+    for vhost in ec:ec.ref rsa:rsa.ref file:file.key; do
         cat <<-END
-			$user_line
-			daemon off;
-			worker_processes 2;
-			pid $work/nginx.pid;
-			error_log $work/nginx.log info;
-			events { worker_connections 256; }
-			http {
-			    access_log off;
-			    client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
-			    uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
-			    ssl_session_cache off;
-			    ssl_session_tickets off;
-			    ssl_protocols TLSv1.2 TLSv1.3;
-		END
-        for vhost in ec:ec.ref rsa:rsa.ref file:file.key; do
-            cat <<-END
 				server {
 				    listen 127.0.0.1:$1 ssl;
 				    server_name ${vhost%%:*}.test;
@@ -54,9 +38,7 @@ write_configuration() # PORT
 				    location / { return 200 "${vhost%%:*}\n"; }
 				}
 			END
-        done
-        echo '}'
-    } >"$work/nginx.conf"
+    done | nginx_configuration "$nginx_user"
 }
 
 run_nginx() # PORT

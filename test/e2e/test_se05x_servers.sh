@@ -14,7 +14,7 @@ nginx_user=
 mosquitto_user=$(id -un)
 if [ "$(id -u)" -eq 0 ]; then # one group for all who may use the bus, as a board has its group i2c
     group=(--group www-data)
-    nginx_user='user www-data;'
+    nginx_user=www-data
     mosquitto_user=www-data
 fi
 
@@ -66,24 +66,8 @@ run_nginx() # PORT
 {
     local vhost
 
-    {
+    for vhost in ec rsa; do
         cat <<-END
-			$nginx_user
-			daemon off;
-			worker_processes 2;
-			pid $work/nginx.pid;
-			error_log $work/nginx.log info;
-			events { worker_connections 256; }
-			http {
-			    access_log off;
-			    client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
-			    uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
-			    ssl_session_cache off;
-			    ssl_session_tickets off;
-			    ssl_protocols TLSv1.2 TLSv1.3;
-		END
-        for vhost in ec rsa; do
-            cat <<-END
 				server {
 				    listen 127.0.0.1:$1 ssl reuseport;
 				    server_name $vhost.test;
@@ -92,9 +76,7 @@ run_nginx() # PORT
 				    location / { add_header X-Worker \$pid; return 200 "$vhost\n"; }
 				}
 			END
-        done | awk '/reuseport/ && seen++ { sub(" reuseport", "") } { print }'
-        echo '}'
-    } >"$work/nginx.conf"
+    done | awk '/reuseport/ && seen++ { sub(" reuseport", "") } { print }' | nginx_configuration "$nginx_user"
     exec nginx -c "$work/nginx.conf"
 }
 

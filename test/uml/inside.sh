@@ -138,25 +138,12 @@ power_loss()
 
 run_nginx() # PORT
 {
-    cat >"$work/nginx.conf" <<-END
-		user www-data;
-		daemon off;
-		worker_processes 2;
-		pid $work/nginx.pid;
-		error_log $work/nginx.log info;
-		events { worker_connections 64; }
-		http {
-		    access_log off;
-		    client_body_temp_path $work/t1; proxy_temp_path $work/t2; fastcgi_temp_path $work/t3;
-		    uwsgi_temp_path $work/t4; scgi_temp_path $work/t5;
-		    server {
-		        listen 127.0.0.1:$1 ssl;
-		        ssl_protocols TLSv1.2 TLSv1.3;
-		        ssl_session_tickets off;
-		        ssl_certificate $work/web.crt;
-		        ssl_certificate_key $work/web.ref;
-		        location / { return 200 "served\n"; }
-		    }
+    nginx_configuration www-data <<-END
+		server {
+		    listen 127.0.0.1:$1 ssl;
+		    ssl_certificate $work/web.crt;
+		    ssl_certificate_key $work/web.ref;
+		    location / { return 200 "served\n"; }
 		}
 	END
     exec nginx -c "$work/nginx.conf"

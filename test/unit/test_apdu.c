@@ -5,6 +5,8 @@
 
 #include "apdu.h"
 
+#include "run_suite.h"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define BYTES(...)                                                                                           \
     {                                                                                                        \
@@ -312,11 +314,5 @@ static Suite *apdu_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(apdu_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(apdu_suite());
 }

@@ -335,13 +335,6 @@ static Suite *counter_suite(void)
 
 int main(void)
 {
-    SRunner *runner;
-    int failed;
-
     clean_environment();
-    runner = srunner_create(counter_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(counter_suite());
 }

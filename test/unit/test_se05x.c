@@ -1180,15 +1180,9 @@ static TCase *tokens(void)
 int main(void)
 {
     Suite *s = suite_create("se05x");
-    SRunner *runner;
-    int failed;
 
     clean_environment();
     suite_add_tcase(s, commands());
     suite_add_tcase(s, tokens());
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

@@ -454,16 +454,10 @@ static Suite *suite(void)
 int main(void)
 {
     const char *program = getenv("HSM_SIM");
-    SRunner *runner;
-    int failed;
 
     if (program == NULL || access(program, X_OK) != 0) {
         printf("HSM_SIM names no simulator\n");
         return 77;
     }
-    runner = srunner_create(suite());
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return run_suite(suite());
 }

@@ -412,15 +412,8 @@ static Suite *faults_suite(void)
 
 int main(void)
 {
-    SRunner *runner;
-    int failed;
-
     if (getenv("HSM_SIM") == NULL)
         return 77;
     clean_environment();
-    runner = srunner_create(faults_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(faults_suite());
 }

@@ -1133,11 +1133,5 @@ static Suite *se05x_link_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(se05x_link_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(se05x_link_suite());
 }

@@ -340,13 +340,6 @@ static Suite *record_suite(void)
 
 int main(void)
 {
-    SRunner *runner;
-    int failed;
-
     clean_environment();
-    runner = srunner_create(record_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(record_suite());
 }

@@ -1411,17 +1411,11 @@ static void add_process_tests(Suite *s)
 int main(int argc, char **argv)
 {
     Suite *s = suite_create("soft");
-    SRunner *runner;
-    int failed;
 
     clean_environment();
     if (argc == 4 && strcmp(argv[1], "--core-victim") == 0)
         return core_victim(argv[2], argv[3]);
     add_file_tests(s);
     add_process_tests(s);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

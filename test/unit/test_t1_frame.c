@@ -6,6 +6,8 @@
 
 #include "t1_frame.h"
 
+#include "run_suite.h"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define FRAME(...)                                                                                           \
     {                                                                                                        \
@@ -216,11 +218,5 @@ static Suite *t1_frame_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(t1_frame_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(t1_frame_suite());
 }

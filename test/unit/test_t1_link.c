@@ -16,6 +16,8 @@
 
 #include "t1_link.h"
 
+#include "run_suite.h"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 enum { COMMAND_MAX = 600, INF_LEN = 2, SHORT = 10, TWO = 300, THREE = 600 };
@@ -518,11 +520,5 @@ static Suite *t1_link_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(t1_link_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(t1_link_suite());
 }

@@ -1556,14 +1556,7 @@ static Suite *token_suite(void)
 
 int main(void)
 {
-    SRunner *runner;
-    int failed;
-
     clean_environment();
     print_lacks(getenv("HSM_TEST_TOKEN") == NULL ? "soft" : getenv("HSM_TEST_TOKEN"));
-    runner = srunner_create(token_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(token_suite());
 }

@@ -423,12 +423,6 @@ static Suite *transport_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(transport_suite());
-    int failed;
-
     clean_environment();
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(transport_suite());
 }

@@ -19,6 +19,7 @@
 #include "hsm/hsm.h"
 #include "hsm/pubkey.h"
 #include "hsm/secret.h"
+#include "run_suite.h"
 
 #define UNUSED              __attribute__((unused))
 #define COUNT(a)            (sizeof(a) / sizeof((a)[0]))

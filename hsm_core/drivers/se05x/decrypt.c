@@ -10,43 +10,6 @@
 
 #include <openssl/crypto.h>
 
-static hsm_status check_key(const struct se05x_token *t, const struct se05x_object *o,
-                            const struct hsm_mech *mech)
-{
-    char kind[32], usage[96];
-
-    if (o->cls != HSM_CLASS_KEY)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is not a key", o->label, t->where);
-    if ((o->usage & HSM_USAGE_DECRYPT) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not decrypt; its usage is %s", o->label, t->where,
-                        hsm_usage_format(o->usage, usage));
-    if (hsm_mech_usage(mech->type) != HSM_USAGE_DECRYPT)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for decryption", t->where);
-    if (o->kind.type != HSM_KEY_RSA)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which does not decrypt", o->label,
-                        t->where, hsm_kind_format(&o->kind, kind));
-    return HSM_OK;
-}
-
-static hsm_status check_request(const struct se05x_token *t, const struct se05x_object *o,
-                                const struct hsm_mech *mech, struct hsm_bytes in, size_t cap)
-{
-    size_t modulus = (o->kind.bits + 7) / 8;
-
-    if (mech->type == HSM_MECH_RSA_DECRYPT_OAEP &&
-        (hsm_hash_name(mech->hash) == NULL || mech->mgf1_hash >= HSM_HASH_COUNT ||
-         2 * hsm_hash_len(mech->hash) + 2 > modulus))
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: OAEP needs a digest", o->label, t->where);
-    if (in.len != modulus || modulus > HSM_SIGNATURE_MAX)
-        return hsm_fail(HSM_ERR_DATA_LEN,
-                        "key '%s' on %s: %zu bytes to decrypt, but this key takes exactly %zu", o->label,
-                        t->where, in.len, modulus);
-    if (cap < modulus)
-        return hsm_fail(HSM_ERR_BUFFER, "what key '%s' decrypts takes up to %zu bytes, the buffer has %zu",
-                        o->label, modulus, cap);
-    return HSM_OK;
-}
-
 static hsm_status not_for_us(const struct se05x_token *t, const struct se05x_object *o)
 {
     return hsm_fail(HSM_ERR_DATA, "key '%s' on %s: this was not encrypted for the key in this way", o->label,
@@ -111,13 +74,13 @@ static bool unmask(EVP_MD *mgf1, uint8_t *em, size_t len, size_t h_len)
 static hsm_status remove_oaep(struct se05x_token *t, const struct se05x_object *o,
                               const struct hsm_mech *mech, uint8_t *em, size_t len, struct hsm_buf *out)
 {
-    EVP_MD *md = se05x_fetch_md(t, mech->hash), *mgf1 = se05x_fetch_md(t, se05x_mgf1_of(mech));
+    EVP_MD *md = se05x_fetch_md(t, mech->hash), *mgf1 = se05x_fetch_md(t, mech_mgf1(mech));
     size_t h_len = hsm_hash_len(mech->hash), db_at = 1 + h_len, start;
     uint8_t label_hash[EVP_MAX_MD_SIZE], bad = em[0];
     hsm_status st = HSM_OK;
 
     if (md == NULL || mgf1 == NULL) {
-        st = se05x_no_md(t, md == NULL ? mech->hash : se05x_mgf1_of(mech));
+        st = se05x_no_md(t, md == NULL ? mech->hash : mech_mgf1(mech));
     } else if (EVP_Digest(mech->label.len > 0 ? mech->label.ptr : em, mech->label.len, label_hash, NULL, md,
                           NULL) != 1 ||
                !unmask(mgf1, em, len, h_len)) {
@@ -143,7 +106,7 @@ static hsm_status decrypt_oaep(struct se05x_token *t, const struct se05x_object 
     struct hsm_buf answer = { em, sizeof(em), 0 };
     hsm_status st;
 
-    if (mech->hash == HSM_HASH_SHA1 && se05x_mgf1_of(mech) == HSM_HASH_SHA1 && mech->label.len == 0)
+    if (mech->hash == HSM_HASH_SHA1 && mech_mgf1(mech) == HSM_HASH_SHA1 && mech->label.len == 0)
         return on_chip(t, o, SE05X_RSA_OAEP_SHA1, in, out);
     st = on_chip(t, o, SE05X_RSA_RAW, in, &answer);
     if (st == HSM_OK && answer.len != in.len)
@@ -159,11 +122,15 @@ hsm_status se05x_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm
 {
     struct se05x_token *t = se05x_of(tok);
     const struct se05x_object *o;
+    struct mech_key asked;
     hsm_status st;
 
-    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = check_key(t, o, mech)) != HSM_OK ||
-        (st = check_request(t, o, mech, in, out->cap)) != HSM_OK)
+    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = se05x_asked(t, o, &asked)) != HSM_OK ||
+        (st = mech_check_decrypt(&asked, mech, in.len, out->cap)) != HSM_OK)
         return st;
+    if (in.len > HSM_SIGNATURE_MAX) /* a foreign key larger than any of ours */
+        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s: RSA with %u bits is too large", o->label, t->where,
+                        o->kind.bits);
     if (mech->type == HSM_MECH_RSA_DECRYPT_OAEP)
         return decrypt_oaep(t, o, mech, in, out);
     return on_chip(t, o, mech->type == HSM_MECH_RSA_DECRYPT_PKCS1 ? SE05X_RSA_PKCS1 : SE05X_RSA_RAW, in, out);

@@ -17,28 +17,6 @@ static bool is_montgomery(const struct se05x_object *o)
     return o->kind.type == HSM_KEY_X25519 || o->kind.type == HSM_KEY_X448;
 }
 
-static hsm_status check_request(const struct se05x_token *t, const struct se05x_object *o,
-                                const struct hsm_mech *mech, size_t cap)
-{
-    size_t len = hsm_secret_len(&o->kind);
-    char kind[32], usage[96];
-
-    if (o->cls != HSM_CLASS_KEY)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is not a key", o->label, t->where);
-    if ((o->usage & HSM_USAGE_DERIVE) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not derive; its usage is %s", o->label, t->where,
-                        hsm_usage_format(o->usage, usage));
-    if (mech->type != HSM_MECH_ECDH)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for key agreement", t->where);
-    if (len == 0)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which agrees on no secrets",
-                        o->label, t->where, hsm_kind_format(&o->kind, kind));
-    if (cap < len)
-        return hsm_fail(HSM_ERR_BUFFER, "a secret of key '%s' takes %zu bytes, the buffer has %zu", o->label,
-                        len, cap);
-    return HSM_OK;
-}
-
 static hsm_status check_peer(const struct se05x_token *t, const struct se05x_object *o, struct hsm_bytes peer)
 {
     char whose[sizeof(t->where) + 300];
@@ -134,9 +112,11 @@ hsm_status se05x_derive(struct hsm_token *tok, hsm_handle key, const struct hsm_
 {
     struct se05x_token *t = se05x_of(tok);
     const struct se05x_object *o;
+    struct mech_key asked;
     hsm_status st;
 
-    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = check_request(t, o, mech, out->cap)) != HSM_OK ||
+    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = se05x_asked(t, o, &asked)) != HSM_OK ||
+        (st = mech_check_derive(&asked, mech, hsm_secret_len(&o->kind), out->cap)) != HSM_OK ||
         (st = check_peer(t, o, in)) != HSM_OK)
         return st;
     return agree(t, o, in, out);

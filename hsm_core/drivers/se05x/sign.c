@@ -17,113 +17,40 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 enum { DIGEST_MAX = 64, ED25519_LEN = 64, PKCS1_OVERHEAD = 11 };
 
-/* ---- what does not fit: the same answers as from every other token
- * ----------------------------------------- */
+/* ---- what does not fit -------------------------------------------------------------------------------- */
 
-static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
+hsm_status se05x_asked(const struct se05x_token *t, const struct se05x_object *o, struct mech_key *asked)
 {
-    switch (mech) {
-    case HSM_MECH_ECDSA:
-        return key == HSM_KEY_EC;
-    case HSM_MECH_RSA_PKCS1:
-    case HSM_MECH_RSA_RAW:
-        return key == HSM_KEY_RSA;
-    case HSM_MECH_RSA_PSS:
-        return key == HSM_KEY_RSA || key == HSM_KEY_RSA_PSS;
-    case HSM_MECH_EDDSA:
-        return key == HSM_KEY_ED25519;
-    default:
-        return false;
-    }
-}
-
-enum hsm_hash se05x_mgf1_of(const struct hsm_mech *mech)
-{
-    return mech->mgf1_hash != HSM_HASH_NONE ? mech->mgf1_hash : mech->hash;
-}
-
-/* RFC 8017 section 9.1.1: the encoded message must hold hash, salt and two more octets. */
-static hsm_status check_pss(const struct se05x_token *t, const struct se05x_object *o,
-                            const struct hsm_mech *mech)
-{
-    size_t room = (o->kind.bits - 1 + 7) / 8;
-
-    if (mech->hash == HSM_HASH_NONE || hsm_hash_name(mech->hash) == NULL)
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: RSA-PSS needs a digest", o->label, t->where);
-    if (mech->salt_len > room || hsm_hash_len(mech->hash) + mech->salt_len + 2 > room)
-        return hsm_fail(HSM_ERR_MECH,
-                        "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
-                        o->label, t->where, mech->salt_len, o->kind.bits, hsm_hash_name(mech->hash));
-    if (o->pss.type != HSM_MECH_NONE &&
-        (mech->hash != o->pss.hash || se05x_mgf1_of(mech) != o->pss.mgf1_hash ||
-         mech->salt_len < o->pss.salt_len))
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s may only sign with %s and a salt of at least %u bytes",
-                        o->label, t->where,
-                        o->pss.hash == HSM_HASH_NONE ? "an unknown digest" : hsm_hash_name(o->pss.hash),
-                        o->pss.salt_len);
-    return HSM_OK;
-}
-
-static hsm_status check_length(const struct se05x_token *t, const struct se05x_object *o,
-                               const struct hsm_mech *mech, size_t len)
-{
-    size_t modulus = (o->kind.bits + 7) / 8, want = 0;
-
-    if (mech->type == HSM_MECH_EDDSA) {
-        if (len > SE05X_SIGN_INPUT_MAX)
-            return hsm_fail(
-                HSM_ERR_DATA_LEN,
-                "key '%s' on %s: the chip takes an Ed25519 message in one command, at most %d bytes; this "
-                "one has %zu",
-                o->label, t->where, SE05X_SIGN_INPUT_MAX, len);
-        return HSM_OK;
-    }
-    if (mech->type == HSM_MECH_RSA_RAW)
-        want = modulus;
-    else if (mech->hash != HSM_HASH_NONE)
-        want = hsm_hash_len(mech->hash);
-    if (want != 0 && len != want)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu",
-                        o->label, t->where, len,
-                        mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
-    if (mech->type == HSM_MECH_RSA_PKCS1 && len > modulus - PKCS1_OVERHEAD)
-        return hsm_fail(HSM_ERR_DATA_LEN,
-                        "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
-                        o->label, t->where, len, modulus - PKCS1_OVERHEAD);
-    if (mech->type == HSM_MECH_ECDSA && len == 0)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: nothing to sign", o->label, t->where);
-    return HSM_OK;
-}
-
-/* All but the length of the input. */
-static hsm_status check_mech(const struct se05x_token *t, const struct se05x_object *o,
-                             const struct hsm_mech *mech)
-{
-    char kind[32], usage[96];
-
     if (o->cls != HSM_CLASS_KEY)
         return hsm_fail(HSM_ERR_KEY_TYPE, "'%s' on %s is not a key", o->label, t->where);
-    if ((o->usage & HSM_USAGE_SIGN) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not sign; its usage is %s", o->label, t->where,
-                        hsm_usage_format(o->usage, usage));
-    if (hsm_mech_usage(mech->type) != HSM_USAGE_SIGN || mech->hash >= HSM_HASH_COUNT ||
-        mech->mgf1_hash >= HSM_HASH_COUNT)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
-    if (!type_fits(mech->type, o->kind.type))
-        return hsm_fail(HSM_ERR_KEY_TYPE,
-                        "key '%s' on %s is of type %s, which this signature mechanism cannot use", o->label,
-                        t->where, hsm_kind_format(&o->kind, kind));
-    return mech->type == HSM_MECH_RSA_PSS ? check_pss(t, o, mech) : HSM_OK;
+    *asked = (struct mech_key){ &o->kind, o->usage, o->label, t->where };
+    return HSM_OK;
 }
 
-static hsm_status check_room(const struct se05x_object *o, size_t cap)
+/* A key of type RSA-PSS may say with what it signs. */
+static hsm_status check_restrictions(const struct se05x_token *t, const struct se05x_object *o,
+                                     const struct hsm_mech *mech)
 {
-    size_t most = hsm_kind_signature_max(&o->kind);
+    if (mech->type != HSM_MECH_RSA_PSS || o->pss.type == HSM_MECH_NONE ||
+        (mech->hash == o->pss.hash && mech_mgf1(mech) == o->pss.mgf1_hash &&
+         mech->salt_len >= o->pss.salt_len))
+        return HSM_OK;
+    return hsm_fail(HSM_ERR_MECH, "key '%s' on %s may only sign with %s and a salt of at least %u bytes",
+                    o->label, t->where,
+                    o->pss.hash == HSM_HASH_NONE ? "an unknown digest" : hsm_hash_name(o->pss.hash),
+                    o->pss.salt_len);
+}
 
-    if (cap < most)
-        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu",
-                        o->label, most, cap);
-    return HSM_OK;
+static hsm_status check_message(const struct se05x_token *t, const struct se05x_object *o,
+                                const struct hsm_mech *mech, size_t len)
+{
+    if (mech->type != HSM_MECH_EDDSA || len <= SE05X_SIGN_INPUT_MAX)
+        return HSM_OK;
+    return hsm_fail(
+        HSM_ERR_DATA_LEN,
+        "key '%s' on %s: the chip takes an Ed25519 message in one command, at most %d bytes; this one "
+        "has %zu",
+        o->label, t->where, SE05X_SIGN_INPUT_MAX, len);
 }
 
 enum se05x_auth se05x_user_of(const struct se05x_object *o)
@@ -342,14 +269,14 @@ static bool hash_with_salt(EVP_MD *md, struct hsm_bytes digest, struct hsm_bytes
 static hsm_status encode_pss(const struct se05x_token *t, const struct hsm_mech *mech, unsigned bits,
                              struct hsm_bytes in, uint8_t *em, size_t em_len)
 {
-    EVP_MD *md = se05x_fetch_md(t, mech->hash), *mgf1 = se05x_fetch_md(t, se05x_mgf1_of(mech));
+    EVP_MD *md = se05x_fetch_md(t, mech->hash), *mgf1 = se05x_fetch_md(t, mech_mgf1(mech));
     size_t lead = (bits - 1) % 8 == 0 ? 1 : 0, h_len = in.len, db_len = em_len - lead - h_len - 1;
     uint8_t *db = em + lead, *h = db + db_len, *salt = h - mech->salt_len;
     hsm_status st = HSM_OK;
 
     memset(em, 0, em_len);
     if (md == NULL || mgf1 == NULL) {
-        st = se05x_no_md(t, md == NULL ? mech->hash : se05x_mgf1_of(mech));
+        st = se05x_no_md(t, md == NULL ? mech->hash : mech_mgf1(mech));
     } else if (RAND_bytes_ex(t->libctx, salt, mech->salt_len, 0) != 1 ||
                !hash_with_salt(md, in, (struct hsm_bytes){ salt, mech->salt_len }, h)) {
         st = hsm_crypto_fail(HSM_ERR_CRYPTO, "PSS encoding failed");
@@ -405,10 +332,12 @@ hsm_status se05x_sign(struct hsm_token *tok, hsm_handle key, const struct hsm_me
 {
     struct se05x_token *t = se05x_of(tok);
     const struct se05x_object *o;
+    struct mech_key asked;
     hsm_status st;
 
-    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = check_mech(t, o, mech)) != HSM_OK ||
-        (st = check_length(t, o, mech, in.len)) != HSM_OK || (st = check_room(o, out->cap)) != HSM_OK)
+    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = se05x_asked(t, o, &asked)) != HSM_OK ||
+        (st = mech_check_sign(&asked, mech, in.len, out->cap)) != HSM_OK ||
+        (st = check_restrictions(t, o, mech)) != HSM_OK || (st = check_message(t, o, mech, in.len)) != HSM_OK)
         return st;
     if (mech->type == HSM_MECH_ECDSA)
         return sign_ecdsa(t, o, in, out);
@@ -435,9 +364,9 @@ static uint8_t message_algorithm(const struct se05x_object *o, const struct hsm_
 
     for (i = 0; i < COUNT(rows); i++)
         if (rows[i].hash == mech->hash)
-            return mech->type == HSM_MECH_RSA_PKCS1                                      ? rows[i].pkcs1
-                   : mech->type == HSM_MECH_RSA_PSS && se05x_mgf1_of(mech) == mech->hash ? rows[i].pss
-                                                                                         : 0;
+            return mech->type == HSM_MECH_RSA_PKCS1                                  ? rows[i].pkcs1
+                   : mech->type == HSM_MECH_RSA_PSS && mech_mgf1(mech) == mech->hash ? rows[i].pss
+                                                                                     : 0;
     return 0;
 }
 
@@ -447,14 +376,16 @@ hsm_status se05x_sign_message(struct hsm_token *tok, hsm_handle key, const struc
     struct se05x_token *t = se05x_of(tok);
     size_t modulus, salt_len = 0;
     const struct se05x_object *o;
+    struct mech_key asked;
     uint8_t algorithm;
     uint16_t sw;
     hsm_status st;
 
     if (mech->type != HSM_MECH_RSA_PKCS1 && mech->type != HSM_MECH_RSA_PSS)
         return HSM_ERR_UNSUPPORTED;
-    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = check_mech(t, o, mech)) != HSM_OK ||
-        (st = check_room(o, out->cap)) != HSM_OK)
+    if ((st = se05x_lookup(t, key, &o)) != HSM_OK || (st = se05x_asked(t, o, &asked)) != HSM_OK ||
+        (st = mech_check_signature(&asked, mech, out->cap)) != HSM_OK ||
+        (st = check_restrictions(t, o, mech)) != HSM_OK)
         return st;
     if (mech->type == HSM_MECH_RSA_PSS && mech->salt_len != hsm_hash_len(mech->hash))
         salt_len = mech->salt_len;

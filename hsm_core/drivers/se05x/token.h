@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "internal.h"
+#include "mech.h"
 #include "private.h"
 #include "record.h"
 
@@ -205,7 +206,9 @@ enum se05x_auth se05x_user_of(const struct se05x_object *o);
  *  @return HSM_OK: the key is there and may be used, what was asked for is at fault */
 HSM_MUST_USE hsm_status se05x_use_refused(struct se05x_token *t, const struct se05x_object *o, uint16_t sw,
                                           const char *use);
-enum hsm_hash se05x_mgf1_of(const struct hsm_mech *mech);
+/** What mech_check_...() must know of a key. HSM_ERR_KEY_TYPE if it is none. */
+HSM_MUST_USE hsm_status se05x_asked(const struct se05x_token *t, const struct se05x_object *o,
+                                    struct mech_key *asked);
 /** NULL: libcrypto has no such digest. se05x_no_md() is the line for that. */
 EVP_MD *se05x_fetch_md(const struct se05x_token *t, enum hsm_hash hash);
 hsm_status se05x_no_md(const struct se05x_token *t, enum hsm_hash hash);

@@ -12,33 +12,6 @@
 
 #define PROPQ "provider=default"
 
-static hsm_status check_request(const struct soft_token *t, const struct soft_held *key,
-                                const struct hsm_mech *mech, size_t in_len, size_t cap)
-{
-    size_t modulus = (key->kind->bits + 7) / 8;
-    char kind[32], usage[96];
-
-    if ((key->usage & HSM_USAGE_DECRYPT) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not decrypt; its usage is %s", key->label,
-                        t->where, hsm_usage_format(key->usage, usage));
-    if (hsm_mech_usage(mech->type) != HSM_USAGE_DECRYPT)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for decryption", t->where);
-    if (key->kind->type != HSM_KEY_RSA)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which does not decrypt", key->label,
-                        t->where, hsm_kind_format(key->kind, kind));
-    if (mech->type == HSM_MECH_RSA_DECRYPT_OAEP &&
-        (hsm_hash_name(mech->hash) == NULL || mech->mgf1_hash >= HSM_HASH_COUNT))
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: OAEP needs a digest", key->label, t->where);
-    if (in_len != modulus)
-        return hsm_fail(HSM_ERR_DATA_LEN,
-                        "key '%s' on %s: %zu bytes to decrypt, but this key takes exactly %zu", key->label,
-                        t->where, in_len, modulus);
-    if (cap < modulus)
-        return hsm_fail(HSM_ERR_BUFFER, "what key '%s' decrypts takes up to %zu bytes, the buffer has %zu",
-                        key->label, modulus, cap);
-    return HSM_OK;
-}
-
 static OSSL_PARAM text_param(const char *name, const char *value)
 {
     return OSSL_PARAM_construct_utf8_string(name, (char *)(uintptr_t)value, 0); /* only read */
@@ -46,7 +19,7 @@ static OSSL_PARAM text_param(const char *name, const char *value)
 
 static OSSL_PARAM *oaep_params(const struct hsm_mech *mech, OSSL_PARAM *p)
 {
-    enum hsm_hash mgf1 = mech->mgf1_hash != HSM_HASH_NONE ? mech->mgf1_hash : mech->hash;
+    enum hsm_hash mgf1 = mech_mgf1(mech);
 
     *p++ = text_param(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, hsm_hash_name(mech->hash));
     *p++ = text_param(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST_PROPS, PROPQ);
@@ -88,9 +61,9 @@ static hsm_status decrypt(struct soft_token *t, const struct soft_held *key, con
     if (EVP_PKEY_decrypt(ctx, out->ptr, &len, in.ptr, in.len) == 1) {
         out->len = len;
     } else { /* without libcrypto's reason */
-        hsm_cleanse(out->ptr, (key->kind->bits + 7) / 8);
+        hsm_cleanse(out->ptr, (key->asked.kind->bits + 7) / 8);
         st = hsm_fail(HSM_ERR_DATA, "key '%s' on %s: this was not encrypted for the key in this way",
-                      key->label, t->where);
+                      key->asked.label, t->where);
     }
     EVP_PKEY_CTX_free(ctx);
     return st;
@@ -106,7 +79,7 @@ hsm_status soft_decrypt(struct hsm_token *tok, hsm_handle handle, const struct h
 
     (void)ERR_set_mark(); /* the error queue is the application's */
     if ((st = soft_key_hold(t, handle, &key)) == HSM_OK &&
-        (st = check_request(t, &key, mech, in.len, out->cap)) == HSM_OK) {
+        (st = mech_check_decrypt(&key.asked, mech, in.len, out->cap)) == HSM_OK) {
         st = decrypt(t, &key, mech, in, out);
         used = true;
     }

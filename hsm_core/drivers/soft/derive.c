@@ -8,32 +8,12 @@
 
 #define PROPQ "provider=default"
 
-static hsm_status check_request(const struct soft_token *t, const struct soft_held *key,
-                                const struct hsm_mech *mech, size_t cap)
-{
-    size_t len = hsm_secret_len(key->kind);
-    char kind[32], usage[96];
-
-    if ((key->usage & HSM_USAGE_DERIVE) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not derive; its usage is %s", key->label, t->where,
-                        hsm_usage_format(key->usage, usage));
-    if (mech->type != HSM_MECH_ECDH)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown mechanism for key agreement", t->where);
-    if (len == 0)
-        return hsm_fail(HSM_ERR_KEY_TYPE, "key '%s' on %s is of type %s, which agrees on no secrets",
-                        key->label, t->where, hsm_kind_format(key->kind, kind));
-    if (cap < len)
-        return hsm_fail(HSM_ERR_BUFFER, "a secret of key '%s' takes %zu bytes, the buffer has %zu",
-                        key->label, len, cap);
-    return HSM_OK;
-}
-
 /* A Montgomery curve has points of small order, for which libcrypto refuses to answer with zeros. */
 static hsm_status agree(struct soft_token *t, const struct soft_held *key, EVP_PKEY *peer, const char *whose,
                         struct hsm_buf *out)
 {
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(t->libctx, key->pkey, PROPQ);
-    size_t want = hsm_secret_len(key->kind), len = out->cap;
+    size_t want = hsm_secret_len(key->asked.kind), len = out->cap;
     hsm_status st = HSM_OK;
 
     if (ctx == NULL || EVP_PKEY_derive_init(ctx) != 1)
@@ -41,7 +21,7 @@ static hsm_status agree(struct soft_token *t, const struct soft_held *key, EVP_P
     else if (EVP_PKEY_derive_set_peer(ctx, peer) != 1)
         st = hsm_fail(HSM_ERR_DATA, "%s: the peer's public key is not valid", whose);
     else if (EVP_PKEY_derive(ctx, out->ptr, &len) != 1)
-        st = key->kind->type == HSM_KEY_EC
+        st = key->asked.kind->type == HSM_KEY_EC
                  ? hsm_crypto_fail(HSM_ERR_CRYPTO, whose)
                  : hsm_fail(HSM_ERR_DATA, "%s: the peer's public key makes the shared secret zero", whose);
     else if (len != want)
@@ -66,10 +46,10 @@ hsm_status soft_derive(struct hsm_token *tok, hsm_handle handle, const struct hs
 
     (void)ERR_set_mark(); /* the error queue is the application's: what went wrong goes into our line */
     if ((st = soft_key_hold(t, handle, &key)) != HSM_OK ||
-        (st = check_request(t, &key, mech, out->cap)) != HSM_OK)
+        (st = mech_check_derive(&key.asked, mech, hsm_secret_len(key.asked.kind), out->cap)) != HSM_OK)
         goto out;
-    (void)snprintf(whose, sizeof(whose), "key '%s' on %s", key.label, t->where);
-    if ((st = hsm_peer_pkey(t->libctx, key.kind, in, whose, &peer)) == HSM_OK)
+    (void)snprintf(whose, sizeof(whose), "key '%s' on %s", key.asked.label, t->where);
+    if ((st = hsm_peer_pkey(t->libctx, key.asked.kind, in, whose, &peer)) == HSM_OK)
         st = agree(t, &key, peer, whose, out);
 out:
     EVP_PKEY_free(peer);

@@ -23,6 +23,7 @@
 #include "hsm/driver.h"
 #include "hsm/pubkey.h"
 #include "hsm/secret.h"
+#include "mech.h"
 #include "private.h"
 
 enum {
@@ -258,9 +259,7 @@ hsm_key_op soft_sign;
 struct soft_held {
     struct soft_key *key;
     EVP_PKEY *pkey;
-    const struct hsm_key_kind *kind;
-    unsigned usage;
-    const char *label;
+    struct mech_key asked;
 };
 HSM_MUST_USE hsm_status soft_key_hold(struct soft_token *t, hsm_handle handle, struct soft_held *held);
 /** @p used: a private operation was done with it. Nothing happens if nothing is held. */

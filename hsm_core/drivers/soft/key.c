@@ -35,7 +35,6 @@ struct soft_key {
     atomic_bool hidden; /* soft_hide_rsa() has been called */
     struct hsm_key_kind kind;
     unsigned usage;
-    size_t signature_max;
     char label[HSM_LABEL_MAX + 1];
     EVP_PKEY *pkey;
     struct soft_op *ops;
@@ -240,7 +239,6 @@ static hsm_status new_key(struct soft_token *t, const struct soft_row *row, stru
     key->handle = row->obj.handle;
     key->kind = row->obj.kind;
     key->usage = row->obj.usage;
-    key->signature_max = hsm_kind_signature_max(&key->kind);
     memcpy(key->label, row->obj.label, sizeof(key->label));
     memcpy(key->row, aad.ptr, aad.len);
     memcpy(key->row + aad.len, row->value, row->value_len);
@@ -346,6 +344,11 @@ static hsm_status ready_key(struct soft_token *t, hsm_handle handle, const struc
     return load_key(t, handle, key);
 }
 
+static struct mech_key asked_key(const struct soft_token *t, const struct soft_key *key)
+{
+    return (struct mech_key){ &key->kind, key->usage, key->label, t->where };
+}
+
 hsm_status soft_key_hold(struct soft_token *t, hsm_handle handle, struct soft_held *held)
 {
     struct soft_op *none = NULL;
@@ -353,7 +356,7 @@ hsm_status soft_key_hold(struct soft_token *t, hsm_handle handle, struct soft_he
     hsm_status st = ready_key(t, handle, NULL, &key, &none);
 
     if (st == HSM_OK)
-        *held = (struct soft_held){ key, key->pkey, &key->kind, key->usage, key->label };
+        *held = (struct soft_held){ key, key->pkey, asked_key(t, key) };
     return st;
 }
 
@@ -378,92 +381,10 @@ static struct hsm_mech context_mech(const struct hsm_mech *mech)
     if (mech->type == HSM_MECH_RSA_PKCS1 || mech->type == HSM_MECH_RSA_PSS)
         m.hash = mech->hash;
     if (mech->type == HSM_MECH_RSA_PSS) {
-        m.mgf1_hash = mech->mgf1_hash != HSM_HASH_NONE ? mech->mgf1_hash : mech->hash;
+        m.mgf1_hash = mech_mgf1(mech);
         m.salt_len = mech->salt_len;
     }
     return m;
-}
-
-static bool type_fits(enum hsm_mech_type mech, enum hsm_key_type key)
-{
-    switch (mech) {
-    case HSM_MECH_ECDSA:
-        return key == HSM_KEY_EC;
-    case HSM_MECH_RSA_PKCS1:
-    case HSM_MECH_RSA_RAW:
-        return key == HSM_KEY_RSA;
-    case HSM_MECH_RSA_PSS:
-        return key == HSM_KEY_RSA || key == HSM_KEY_RSA_PSS;
-    case HSM_MECH_EDDSA:
-        return key == HSM_KEY_ED25519 || key == HSM_KEY_ED448;
-    default:
-        return false;
-    }
-}
-
-static hsm_status check_length(const struct soft_token *t, const struct soft_key *key,
-                               const struct hsm_mech *mech, size_t len)
-{
-    size_t modulus = (key->kind.bits + 7) / 8, want = 0;
-
-    if (mech->type == HSM_MECH_EDDSA)
-        return HSM_OK;
-    if (mech->type == HSM_MECH_RSA_RAW)
-        want = modulus;
-    else if (mech->hash != HSM_HASH_NONE)
-        want = hsm_hash_len(mech->hash);
-    if (want != 0 && len != want)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: %zu bytes to sign, but %s takes exactly %zu",
-                        key->label, t->where, len,
-                        mech->type == HSM_MECH_RSA_RAW ? "raw RSA" : hsm_hash_name(mech->hash), want);
-    if (mech->type == HSM_MECH_RSA_PKCS1 && len > modulus - 11)
-        return hsm_fail(HSM_ERR_DATA_LEN,
-                        "key '%s' on %s: %zu bytes to sign, RSA PKCS#1 with this key takes at most %zu",
-                        key->label, t->where, len, modulus - 11);
-    if (mech->type == HSM_MECH_ECDSA && len == 0)
-        return hsm_fail(HSM_ERR_DATA_LEN, "key '%s' on %s: nothing to sign", key->label, t->where);
-    return HSM_OK;
-}
-
-/* RFC 8017 section 9.1.1: the encoded message must hold hash, salt and two more octets. */
-static hsm_status check_pss(const struct soft_token *t, const struct soft_key *key,
-                            const struct hsm_mech *mech)
-{
-    size_t room = (key->kind.bits - 1 + 7) / 8;
-
-    if (mech->hash == HSM_HASH_NONE || hsm_hash_name(mech->hash) == NULL)
-        return hsm_fail(HSM_ERR_MECH, "key '%s' on %s: RSA-PSS needs a digest", key->label, t->where);
-    if (mech->salt_len > room || hsm_hash_len(mech->hash) + mech->salt_len + 2 > room)
-        return hsm_fail(HSM_ERR_MECH,
-                        "key '%s' on %s: a PSS salt of %u bytes is too long for RSA with %u bits and %s",
-                        key->label, t->where, mech->salt_len, key->kind.bits, hsm_hash_name(mech->hash));
-    return HSM_OK;
-}
-
-static hsm_status check_request(const struct soft_token *t, const struct soft_key *key,
-                                const struct hsm_mech *mech, size_t in_len, size_t cap)
-{
-    char kind[32], usage[96];
-    hsm_status st;
-
-    if ((key->usage & HSM_USAGE_SIGN) == 0)
-        return hsm_fail(HSM_ERR_USAGE, "key '%s' on %s may not sign; its usage is %s", key->label, t->where,
-                        hsm_usage_format(key->usage, usage));
-    if (hsm_mech_usage(mech->type) != HSM_USAGE_SIGN || mech->hash >= HSM_HASH_COUNT ||
-        mech->mgf1_hash >= HSM_HASH_COUNT)
-        return hsm_fail(HSM_ERR_MECH, "%s: unknown signature mechanism", t->where);
-    if (!type_fits(mech->type, key->kind.type))
-        return hsm_fail(HSM_ERR_KEY_TYPE,
-                        "key '%s' on %s is of type %s, which this signature mechanism cannot use", key->label,
-                        t->where, hsm_kind_format(&key->kind, kind));
-    if (mech->type == HSM_MECH_RSA_PSS && (st = check_pss(t, key, mech)) != HSM_OK)
-        return st;
-    if ((st = check_length(t, key, mech, in_len)) != HSM_OK)
-        return st;
-    if (cap < key->signature_max)
-        return hsm_fail(HSM_ERR_BUFFER, "a signature by key '%s' takes up to %zu bytes, the buffer has %zu",
-                        key->label, key->signature_max, cap);
-    return HSM_OK;
 }
 
 /* ---- signing --------------------------------------------------------------------------------------------
@@ -580,11 +501,13 @@ hsm_status soft_sign(struct hsm_token *tok, hsm_handle handle, const struct hsm_
     struct hsm_mech m = context_mech(mech);
     struct soft_key *key = NULL;
     struct soft_op *op = NULL;
+    struct mech_key asked;
     hsm_status st;
 
     (void)ERR_set_mark(); /* the error queue is the application's: what went wrong goes into our line */
     if ((st = ready_key(t, handle, &m, &key, &op)) == HSM_OK) {
-        if ((st = check_request(t, key, mech, in.len, out->cap)) == HSM_OK &&
+        asked = asked_key(t, key);
+        if ((st = mech_check_sign(&asked, mech, in.len, out->cap)) == HSM_OK &&
             (st = sign_with(t, key, &m, in, out, &op)) == HSM_OK)
             hide_once(key);
         release_key(t, key, op);
