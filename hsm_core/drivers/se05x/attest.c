@@ -9,17 +9,7 @@
 
 #define PROPQ "provider=default"
 
-enum {
-    TAG_1 = 0x41,
-    TAG_2,
-    TAG_3,
-    TAG_4,
-    TAG_5,
-    TAG_6,
-    TAG_TIME = 0x4f,
-    TAG_SIGNATURE = 0x52,
-    DIGEST_LEN = 32
-};
+enum { DIGEST_LEN = 32 };
 
 static hsm_status malformed(const struct se05x_token *t)
 {

@@ -53,20 +53,6 @@ enum {
     P2_RAW = 0x4f,
     P2_DH_REVERSE = 0x59
 };
-enum {
-    TAG_POLICY = 0x11,
-    TAG_MAX_ATTEMPTS = 0x12,
-    TAG_1 = 0x41,
-    TAG_2,
-    TAG_3,
-    TAG_4,
-    TAG_5,
-    TAG_6,
-    TAG_7,
-    TAG_8,
-    TAG_9,
-    TAG_10
-};
 enum { RESULT_YES = 0x01, MORE_YES = 0x02, CURVE_SET = 0x02 };
 enum { ATTRIBUTES_HEAD = 14, TLV_HEAD_MAX = 4 };
 

@@ -11,6 +11,24 @@
 
 #include "internal.h"
 
+/** Tags of commands and answers: NXP AN12413, TLV tables */
+enum {
+    TAG_POLICY = 0x11,
+    TAG_MAX_ATTEMPTS = 0x12,
+    TAG_1 = 0x41,
+    TAG_2,
+    TAG_3,
+    TAG_4,
+    TAG_5,
+    TAG_6,
+    TAG_7,
+    TAG_8,
+    TAG_9,
+    TAG_10,
+    TAG_TIME = 0x4f,     /* 7.x */
+    TAG_SIGNATURE = 0x52 /* 7.x */
+};
+
 enum {
     SE05X_SW_OK = 0x9000,
     SE05X_SW_LENGTH = 0x6700,

@@ -31,6 +31,16 @@ static hsm_status on_chip(struct se05x_token *t, const struct se05x_object *o, e
     return st == HSM_OK ? not_for_us(t, o) : st;
 }
 
+static hsm_status raw(struct se05x_token *t, const struct se05x_object *o, struct hsm_bytes in,
+                      struct hsm_buf *out)
+{
+    hsm_status st = on_chip(t, o, SE05X_RSA_RAW, in, out);
+
+    if (st != HSM_OK || out->len == in.len)
+        return st;
+    return hsm_fail(HSM_ERR_TOKEN_IO, "%s: %zu decrypted bytes, not %zu", t->where, out->len, in.len);
+}
+
 /* ---- OAEP: RFC 8017 section 7.1.2, step 3
  * -------------------------------------------------------------------- */
 
@@ -108,10 +118,7 @@ static hsm_status decrypt_oaep(struct se05x_token *t, const struct se05x_object 
 
     if (mech->hash == HSM_HASH_SHA1 && mech_mgf1(mech) == HSM_HASH_SHA1 && mech->label.len == 0)
         return on_chip(t, o, SE05X_RSA_OAEP_SHA1, in, out);
-    st = on_chip(t, o, SE05X_RSA_RAW, in, &answer);
-    if (st == HSM_OK && answer.len != in.len)
-        st = hsm_fail(HSM_ERR_TOKEN_IO, "%s: %zu decrypted bytes, not %zu", t->where, answer.len, in.len);
-    if (st == HSM_OK)
+    if ((st = raw(t, o, in, &answer)) == HSM_OK)
         st = remove_oaep(t, o, mech, em, in.len, out);
     hsm_cleanse(em, sizeof(em));
     return st;
@@ -133,5 +140,7 @@ hsm_status se05x_decrypt(struct hsm_token *tok, hsm_handle key, const struct hsm
                         o->kind.bits);
     if (mech->type == HSM_MECH_RSA_DECRYPT_OAEP)
         return decrypt_oaep(t, o, mech, in, out);
-    return on_chip(t, o, mech->type == HSM_MECH_RSA_DECRYPT_PKCS1 ? SE05X_RSA_PKCS1 : SE05X_RSA_RAW, in, out);
+    if (mech->type == HSM_MECH_RSA_DECRYPT_PKCS1)
+        return on_chip(t, o, SE05X_RSA_PKCS1, in, out);
+    return raw(t, o, in, out);
 }

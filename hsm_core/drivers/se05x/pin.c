@@ -12,9 +12,6 @@
 
 #include <string.h>
 
-#include <openssl/core_names.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <openssl/rand.h>
 
 #define PROPQ              "provider=default"
@@ -66,60 +63,16 @@ hsm_status se05x_pin_new_params(struct se05x_token *t, uint64_t memory, bool mac
     return HSM_OK;
 }
 
-static hsm_status derive(struct se05x_token *t, const char *name, const OSSL_PARAM *params,
-                         uint8_t key[AES_LEN])
-{
-    EVP_KDF *kdf = EVP_KDF_fetch(t->libctx, name, PROPQ);
-    EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
-    hsm_status st = HSM_OK;
-
-    if (ctx == NULL || EVP_KDF_derive(ctx, key, AES_LEN, params) != 1)
-        st = hsm_crypto_fail(HSM_ERR_CRYPTO, "stretching a PIN failed");
-    EVP_KDF_CTX_free(ctx);
-    EVP_KDF_free(kdf);
-    return st;
-}
-
-/* OSSL_PARAM has no const; a KDF only reads these. */
-static OSSL_PARAM octets(const char *name, const void *ptr, size_t len)
-{
-    return OSSL_PARAM_construct_octet_string(name, (void *)(uintptr_t)ptr, len);
-}
-
 /* Salt and role together, so that the two roles never share a key. */
-static hsm_status scrypt(struct se05x_token *t, const struct se05x_pin_params *p, struct hsm_bytes info,
-                         struct hsm_bytes pin, uint8_t key[AES_LEN])
+static hsm_status stretch(struct se05x_token *t, const struct se05x_pin_params *p, struct hsm_bytes info,
+                          struct hsm_bytes pin, struct hsm_buf *key)
 {
+    struct hsm_scrypt_cost cost = { UINT64_C(1) << p->log2_n, p->r, p->p };
     uint8_t salt[SE05X_SALT_LEN + 32];
-    uint64_t n = UINT64_C(1) << p->log2_n, memory = 128 * (n + p->p + 4) * p->r + (1 << 16);
-    uint32_t r = p->r, parallel = p->p;
-    OSSL_PARAM params[] = {
-        octets(OSSL_KDF_PARAM_PASSWORD, pin.ptr, pin.len),
-        octets(OSSL_KDF_PARAM_SALT, salt, SE05X_SALT_LEN + info.len),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &parallel),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_MAXMEM, &memory),
-        OSSL_PARAM_construct_end(),
-    };
 
     memcpy(salt, p->salt, SE05X_SALT_LEN);
     memcpy(salt + SE05X_SALT_LEN, info.ptr, info.len);
-    return derive(t, "SCRYPT", params, key);
-}
-
-static hsm_status hkdf(struct se05x_token *t, const struct se05x_pin_params *p, struct hsm_bytes info,
-                       struct hsm_bytes pin, uint8_t key[AES_LEN])
-{
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t) "SHA2-256", 0),
-        octets(OSSL_KDF_PARAM_KEY, pin.ptr, pin.len),
-        octets(OSSL_KDF_PARAM_SALT, p->salt, SE05X_SALT_LEN),
-        octets(OSSL_KDF_PARAM_INFO, info.ptr, info.len),
-        OSSL_PARAM_construct_end(),
-    };
-
-    return derive(t, "HKDF", params, key);
+    return hsm_scrypt(t->libctx, &cost, pin, (struct hsm_bytes){ salt, SE05X_SALT_LEN + info.len }, key);
 }
 
 hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_params *params,
@@ -127,6 +80,7 @@ hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_pa
 {
     const char *text = role == HSM_ROLE_SO ? "hsm se05x SO PIN" : "hsm se05x user PIN";
     struct hsm_bytes info = { (const uint8_t *)text, strlen(text) };
+    struct hsm_buf key = { cred->value, AES_LEN, 0 };
 
     memset(cred, 0, sizeof(*cred));
     /* Everybody may make another TOKEN, to see how a person's PIN does in a proof when it is not stretched.
@@ -136,8 +90,9 @@ hsm_status se05x_pin_credential(struct se05x_token *t, const struct se05x_pin_pa
     cred->kind = SE05X_CRED_AES;
     cred->auth_id = se05x_auth_id(t->directory->info.generation, role);
     cred->len = AES_LEN;
-    return params->kdf == SE05X_KDF_SCRYPT ? scrypt(t, params, info, pin, cred->value)
-                                           : hkdf(t, params, info, pin, cred->value);
+    if (params->kdf == SE05X_KDF_SCRYPT)
+        return stretch(t, params, info, pin, &key);
+    return hsm_hkdf(t->libctx, pin, (struct hsm_bytes){ params->salt, SE05X_SALT_LEN }, info, &key);
 }
 
 /* ---- authentication objects

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "internal.h"
+#include "kdf.h"
 #include "mech.h"
 #include "private.h"
 #include "record.h"

@@ -5,17 +5,9 @@
 
 #include <string.h>
 
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/ec.h>
 #include <openssl/err.h>
-#include <openssl/kdf.h>
-#include <openssl/objects.h>
-#include <openssl/param_build.h>
 #include <openssl/rand.h>
-#include <openssl/rsa.h>
-#include <openssl/x509.h>
 
 #include "der.h"
 
@@ -41,61 +33,24 @@ hsm_status soft_sha256(OSSL_LIB_CTX *libctx, struct hsm_bytes in, uint8_t digest
     return HSM_OK;
 }
 
-static hsm_status derive(OSSL_LIB_CTX *libctx, const char *name, const OSSL_PARAM *params,
-                         uint8_t key[SOFT_KEY_LEN])
-{
-    EVP_KDF *kdf = EVP_KDF_fetch(libctx, name, PROPQ);
-    EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
-    hsm_status st = HSM_OK;
-
-    if (ctx == NULL || EVP_KDF_derive(ctx, key, SOFT_KEY_LEN, params) != 1)
-        st = hsm_crypto_fail(HSM_ERR_CRYPTO, "key derivation failed");
-    EVP_KDF_CTX_free(ctx);
-    EVP_KDF_free(kdf);
-    return st;
-}
-
 hsm_status soft_hkdf(OSSL_LIB_CTX *libctx, struct hsm_bytes key, struct hsm_bytes salt, const char *info,
                      uint8_t out[SOFT_KEY_LEN])
 {
-    /* OSSL_PARAM has no const; a KDF only reads these */
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t) "SHA2-256", 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)key.ptr, key.len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)salt.ptr, salt.len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)info, strlen(info)),
-        OSSL_PARAM_construct_end(),
-    };
+    struct hsm_buf buf = { out, SOFT_KEY_LEN, 0 };
 
-    return derive(libctx, "HKDF", params, out);
-}
-
-static hsm_status scrypt(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *kdf, struct hsm_bytes pin,
-                         uint8_t key[SOFT_KEY_LEN])
-{
-    uint64_t n = kdf->n, memory = 128 * n * kdf->r + 128 * (uint64_t)kdf->r * (kdf->p + 4) + (1 << 16);
-    uint32_t r = kdf->r, p = kdf->p;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, (void *)(uintptr_t)pin.ptr, pin.len),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)kdf->salt,
-                                          sizeof(kdf->salt)),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &r),
-        OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &p),
-        OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_MAXMEM, &memory),
-        OSSL_PARAM_construct_end(),
-    };
-
-    return derive(libctx, "SCRYPT", params, key);
+    return hsm_hkdf(libctx, key, salt, (struct hsm_bytes){ (const uint8_t *)info, strlen(info) }, &buf);
 }
 
 hsm_status soft_kdf(OSSL_LIB_CTX *libctx, const struct soft_kdf_params *params, struct hsm_bytes pin,
                     uint8_t key[SOFT_KEY_LEN])
 {
+    struct hsm_scrypt_cost cost = { params->n, params->r, params->p };
+    struct hsm_bytes salt = { params->salt, sizeof(params->salt) };
+    struct hsm_buf out = { key, SOFT_KEY_LEN, 0 };
+
     if (params->kdf == SOFT_KDF_SCRYPT)
-        return scrypt(libctx, params, pin, key);
-    return soft_hkdf(libctx, pin, (struct hsm_bytes){ params->salt, sizeof(params->salt) },
-                     "hsm soft token: PIN", key);
+        return hsm_scrypt(libctx, &cost, pin, salt, &out);
+    return soft_hkdf(libctx, pin, salt, "hsm soft token: PIN", key);
 }
 
 /* ---- AES-256-GCM ----------------------------------------------------------------------------------------

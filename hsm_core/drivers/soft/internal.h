@@ -23,6 +23,7 @@
 #include "hsm/driver.h"
 #include "hsm/pubkey.h"
 #include "hsm/secret.h"
+#include "kdf.h"
 #include "mech.h"
 #include "private.h"
 
