@@ -60,10 +60,15 @@ void sim_restart(struct sim *s, const char *const *argv)
     ck_assert_str_eq(word, "ready\n");
 }
 
-void sim_start(struct sim *s, const char *const *argv)
+void sim_make_dir(struct sim *s)
 {
     strcpy(s->dir, "/tmp/sim-test-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(s->dir));
+}
+
+void sim_start(struct sim *s, const char *const *argv)
+{
+    sim_make_dir(s);
     sim_restart(s, argv);
 }
 
@@ -73,8 +78,7 @@ void sim_start_like(struct sim *s, const struct sim *fresh)
     FILE *in, *out;
     size_t n;
 
-    strcpy(s->dir, "/tmp/sim-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(s->dir));
+    sim_make_dir(s);
     snprintf(from, sizeof(from), "%s/nvm", fresh->dir);
     snprintf(to, sizeof(to), "%s/nvm", s->dir);
     in = fopen(from, "r");

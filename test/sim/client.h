@@ -17,6 +17,8 @@ struct sim {
     char dir[64];
 };
 
+/** A fresh directory, for sim_restart() to start in. */
+void sim_make_dir(struct sim *s);
 /** Start with --socket and --nvm in a fresh directory and the options of @p argv (NULL-terminated, may be
  * NULL). */
 void sim_start(struct sim *s, const char *const *argv);

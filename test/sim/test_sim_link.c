@@ -1245,15 +1245,21 @@ END_TEST
 
 /* ---- life ------------------------------------------------------------------------------------------- */
 
+static void read_text(const char *path, char *text, size_t size)
+{
+    FILE *f = fopen(path, "r");
+
+    ck_assert_ptr_nonnull(f);
+    text[fread(text, 1, size - 1, f)] = '\0';
+    fclose(f);
+}
+
 START_TEST(signals_reset_and_end_with_summary)
 {
     char path[96], text[4096];
     const char *args[] = { "--summary", path, NULL };
-    size_t n;
-    FILE *f;
 
-    strcpy(sim.dir, "/tmp/sim-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(sim.dir));
+    sim_make_dir(&sim);
     snprintf(path, sizeof(path), "%s/summary", sim.dir);
     sim_restart(&sim, args);
     line = line_open(&sim);
@@ -1265,11 +1271,7 @@ START_TEST(signals_reset_and_end_with_summary)
     apdu_expect(&line, "80040020", 0x6D00);
     line_close(&line);
     ck_assert_int_eq(sim_stop(&sim), 0);
-    f = fopen(path, "r");
-    ck_assert_ptr_nonnull(f);
-    n = fread(text, 1, sizeof(text) - 1, f);
-    text[n] = '\0';
-    fclose(f);
+    read_text(path, text, sizeof(text));
     ck_assert_ptr_nonnull(strstr(text, "apdu SELECT: 1\n"));
     ck_assert_ptr_nonnull(strstr(text, "transactions: "));
     sim_remove(&sim);
@@ -1280,21 +1282,14 @@ START_TEST(trace_shows_messages_and_commands)
 {
     char path[96], text[8192];
     const char *args[] = { "--trace", path, NULL };
-    size_t n;
-    FILE *f;
 
-    strcpy(sim.dir, "/tmp/sim-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(sim.dir));
+    sim_make_dir(&sim);
     snprintf(path, sizeof(path), "%s/trace", sim.dir);
     sim_restart(&sim, args);
     line = line_open(&sim);
     line_select(&line);
     control("flush");
-    f = fopen(path, "r");
-    ck_assert_ptr_nonnull(f);
-    n = fread(text, 1, sizeof(text) - 1, f);
-    text[n] = '\0';
-    fclose(f);
+    read_text(path, text, sizeof(text));
     ck_assert_ptr_nonnull(strstr(text, " W 48 5A001600A4040010A0"));
     ck_assert_ptr_nonnull(strstr(text, " C-APDU 00A4040010"));
     ck_assert_ptr_nonnull(strstr(text, " R-APDU 0301016FFF010B9000 SELECT"));

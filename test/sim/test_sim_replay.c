@@ -487,8 +487,7 @@ START_TEST(replay_answers_as_recorded)
     struct sim s;
     FILE *f;
 
-    strcpy(s.dir, "/tmp/sim-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(s.dir));
+    sim_make_dir(&s);
     snprintf(keys, sizeof(keys), "%s/keys", s.dir);
     f = fopen(keys, "w");
     ck_assert_ptr_nonnull(f);
